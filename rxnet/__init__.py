@@ -1,0 +1,1 @@
+"""rxnet: a NetBird-compatible mesh network client whose engine is a reactive stream."""

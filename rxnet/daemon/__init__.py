@@ -1,0 +1,1 @@
+"""The daemon: gRPC API on a unix socket, log lines, status."""

@@ -1,0 +1,1 @@
+"""Help for tests: marbles, virtual time, a virtual control plane."""
