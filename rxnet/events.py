@@ -216,6 +216,8 @@ class OfferReceived(Event):
     """None: an old client, or a peer without ICE."""
     ice: bool = True
     """False: the peer sent no credentials (relay only)."""
+    ufrag: str = ""
+    """The public half of its ICE credentials: another one means another process over there."""
     wireguard_port: int = 0
     version: str = ""
 
@@ -227,6 +229,7 @@ class AnswerReceived(Event):
     peer: PeerKey
     session: SessionId | None
     ice: bool = True
+    ufrag: str = ""
     wireguard_port: int = 0
     version: str = ""
 

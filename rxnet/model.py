@@ -131,6 +131,9 @@ class WireGuardPeer:
     """None: leave what the device knows (a new peer then waits for the other side's handshake)."""
     keepalive: int = 0
     """Persistent keepalive in seconds; 0 is off. Setting it together with the endpoint starts a handshake at once."""
+    incarnation: int = 0
+    """When it differs from before, the other side is a new process: remove the peer and add it again, because its
+    WireGuard has lost our keys and would ignore us until ours expire."""
 
 
 class Retry(Enum):
@@ -171,4 +174,4 @@ class Candidates:
 
 
 Message = Offer | Answer | Candidates
-"""What may wait in a peer's outbox. `id` is unique in an engine's life."""
+"""What may wait in a peer's outbox. `id` is unique among the messages to one peer."""

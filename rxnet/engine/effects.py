@@ -154,6 +154,10 @@ class KeepPath(Effect):
     peer: PeerKey
     generation: int
 
+    @property
+    def resource(self) -> tuple[str, ...] | None:
+        return ("agent", self.peer)
+
 
 @dataclass(frozen=True, slots=True)
 class WaitUntil(Effect):

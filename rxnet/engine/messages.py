@@ -1,0 +1,151 @@
+"""What peers say through signal, and what we answer.
+
+Every offer is answered with exactly one answer. Crossing offers (glare) are the normal case and need no rule of their
+own: each side answers the other's offer, and both sides come to the same pair of sessions.
+
+A message's session id decides what happens to our agent (signal document, 3.4)::
+
+    our agent      their session        action
+    none           any                  make an agent for it
+    some           absent or the same   nothing (the offer is still answered)
+    some           another one          new agent with a new session id of ours; all candidates are signalled again
+
+Messages of keys that the map does not list are kept until it does; candidates are kept until there is an agent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from rxnet.engine.inbox import Stamped
+from rxnet.engine.state import SILENT_ROUND, Agent, Peer, State, current, draw, keep_early, session_id
+from rxnet.events import (
+    AnswerReceived,
+    CandidateReceived,
+    CandidatesGathered,
+    MessagesNotSent,
+    MessagesSent,
+    OfferReceived,
+)
+from rxnet.model import Answer, Candidates, PeerKey, SessionId
+
+MAX_CANDIDATES: Final = 64
+"""Candidates kept of one peer; more push the oldest out."""
+
+CANDIDATE_MEMORY: Final = 5.0
+"""Seconds for which candidates count that came before the agent they belong to was made."""
+
+
+def on_offer(state: State, event: OfferReceived, stamped: Stamped) -> State:
+    peer = current(state, event.peer)
+    if peer is None:
+        return replace(state, early=keep_early(state.early, event.peer, event))
+    if not state.gate.open:
+        return state  # it cannot be answered; when the gate opens, our own offer starts the exchange anew
+    peer = _with_agent_for(peer, event, stamped)
+    return put_peer(state, replace(peer, outbox=peer.outbox.put(Answer(stamped.seq, peer.session))), stamped.at)
+
+
+def on_answer(state: State, event: AnswerReceived, stamped: Stamped) -> State:
+    peer = current(state, event.peer)
+    if peer is None:
+        return replace(state, early=keep_early(state.early, event.peer, event))
+    if not state.gate.open:
+        return state
+    return put_peer(state, _with_agent_for(peer, event, stamped), stamped.at)
+
+
+def on_candidate(state: State, event: CandidateReceived, stamped: Stamped) -> State:
+    peer = current(state, event.peer)
+    if peer is None:
+        return replace(state, early=keep_early(state.early, event.peer, event))
+    candidate = event.candidate
+    if any(c.address == candidate.address and c.port == candidate.port for _, c in peer.candidates):
+        return state
+    candidates = (*peer.candidates, (stamped.at, candidate))[-MAX_CANDIDATES:]
+    return put_peer(state, replace(peer, candidates=candidates), stamped.at)
+
+
+def _with_agent_for(peer: Peer, event: OfferReceived | AnswerReceived, stamped: Stamped) -> Peer:
+    """Apply the table above."""
+    if not event.ice:
+        return replace(peer, reason="it offers no direct path (relay only), and relays are not supported yet")
+    agent = peer.agent
+    if agent is None:
+        return _new_agent(peer, peer.session, event, stamped)
+    if event.session is None or event.session == agent.remote_session:
+        return peer
+    session = session_id(draw(stamped.entropy, "session", peer.remote.key, peer.generation))
+    lost = replace(peer, path=None, since=stamped.at if peer.connected else peer.since)
+    return _new_agent(lost, session, event, stamped)
+
+
+def _new_agent(peer: Peer, session: SessionId, event: OfferReceived | AnswerReceived, stamped: Stamped) -> Peer:
+    generation = peer.generation + 1
+    recent = tuple(c for c in peer.candidates if stamped.at - c[0] <= CANDIDATE_MEMORY)
+    # Another user fragment means another process over there, whose WireGuard does not know our keys.
+    restarted = bool(peer.remote_ufrag) and event.ufrag != peer.remote_ufrag
+    return replace(
+        peer,
+        generation=generation,
+        session=session,
+        agent=Agent(generation, session, event.session),
+        candidates=recent,
+        next_offer=None,
+        reason="checking for a path",
+        remote_ufrag=event.ufrag,
+        incarnation=peer.incarnation + restarted,
+    )
+
+
+def on_candidates_gathered(state: State, event: CandidatesGathered, stamped: Stamped) -> State:
+    peer = current(state, event.peer)
+    if peer is None or peer.agent is None or peer.agent.generation != event.generation:
+        return state
+    message = Candidates(stamped.seq, event.candidates)
+    return put_peer(state, replace(peer, outbox=peer.outbox.put(message)), stamped.at)
+
+
+def on_messages_left(state: State, event: MessagesSent | MessagesNotSent, stamped: Stamped) -> State:
+    """Sent or given up, the batch is over: an offer that did not arrive is repeated by its own schedule."""
+    peer = current(state, event.peer)
+    if peer is None:
+        return state
+    outbox = peer.outbox.done(event.ids)
+    return state if outbox is peer.outbox else put_peer(state, replace(peer, outbox=outbox), stamped.at)
+
+
+def put_peer(state: State, peer: Peer, at: float) -> State:
+    """Store a peer, keeping the count of connected ones and the set of silent ones."""
+    key: PeerKey = peer.remote.key
+    before = state.peers.get(key)
+    peers = state.peers.set(key, peer)
+    connected = state.connected + peer.connected - (before is not None and before.connected)
+    silent = _is_silent(state, peer)
+    if silent == (key in state.silent):
+        return replace(state, peers=peers, connected=connected)
+    members = state.silent.set(key, None) if silent else state.silent.delete(key)
+    round_at = (state.silent_round_at or at + SILENT_ROUND) if members else None
+    return replace(state, peers=peers, connected=connected, silent=members, silent_round_at=round_at)
+
+
+def _is_silent(state: State, peer: Peer) -> bool:
+    """Its offers are exhausted: nothing is pending and nothing is due."""
+    return (
+        state.gate.open
+        and peer.epoch == state.gate.epoch
+        and not peer.connected
+        and peer.agent is None
+        and peer.next_offer is None
+    )
+
+
+REDUCERS: Final[tuple[tuple[type, Any], ...]] = (
+    (OfferReceived, on_offer),
+    (AnswerReceived, on_answer),
+    (CandidateReceived, on_candidate),
+    (CandidatesGathered, on_candidates_gathered),
+    (MessagesSent, on_messages_left),
+    (MessagesNotSent, on_messages_left),
+)

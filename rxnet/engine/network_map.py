@@ -1,0 +1,94 @@
+"""The network map: which peers are wanted. Applied part by part, each part a difference to what came before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from rxnet.engine.inbox import Stamped
+from rxnet.engine.messages import REDUCERS as MESSAGE_REDUCERS
+from rxnet.engine.messages import put_peer
+from rxnet.engine.state import Early, Gate, Peer, State, current, renewed
+from rxnet.events import NetworkMapReceived
+from rxnet.model import PeerKey, RemotePeer
+
+_ON_MESSAGE: Final = dict(MESSAGE_REDUCERS)
+
+
+def on_network_map(state: State, event: NetworkMapReceived, stamped: Stamped) -> State:
+    """Add, change and remove peers; then hand the new ones what they sent before we knew them.
+
+    The generation is not compared: parts are differences, so one that was read before its stream was cancelled
+    still counts, and the next stream's parts build upon it.
+    """
+    if event.local is not None and event.local != state.local:
+        state = replace(state, local=event.local)
+    state = _without(state, event.removed)
+    state = _with(state, event.changed, stamped.at)
+    if event.last:
+        state = replace(state, map_serial=event.serial)
+    if state.early.order:
+        state = _hand_over_early(state, event.changed, stamped)
+    return state
+
+
+def _without(state: State, removed: tuple[PeerKey, ...]) -> State:
+    if not removed:
+        return state
+    silent, connected = state.silent, state.connected
+    with state.peers.mutate() as peers:
+        for key in removed:
+            gone = peers.pop(key, None)
+            connected -= gone is not None and gone.connected
+            if key in silent:
+                silent = silent.delete(key)
+        after = peers.finish()
+    return replace(state, peers=after, silent=silent, connected=connected)
+
+
+def _with(state: State, changed: tuple[RemotePeer, ...], at: float) -> State:
+    if not changed:
+        return state
+    gate = state.gate
+    with state.peers.mutate() as peers:
+        for remote in changed:
+            held = peers.get(remote.key)
+            peers[remote.key] = _new(remote, gate, at) if held is None else replace(held, remote=remote)
+        after = peers.finish()
+    return replace(state, peers=after)
+
+
+def _new(remote: RemotePeer, gate: Gate, at: float) -> Peer:
+    peer = Peer(remote, since=at)
+    return renewed(peer, gate, at) if gate.open else peer
+
+
+def _hand_over_early(state: State, changed: tuple[RemotePeer, ...], stamped: Stamped) -> State:
+    for remote in changed:
+        messages = state.early.messages.get(remote.key)
+        if messages is None:
+            continue
+        early = Early(
+            state.early.messages.delete(remote.key),
+            tuple(key for key in state.early.order if key != remote.key),
+            state.early.dropped,
+        )
+        state = replace(state, early=early)
+        for message in messages:
+            state = _ON_MESSAGE[type(message)](state, message, stamped)
+    return state
+
+
+def on_map_while_silent(state: State, event: NetworkMapReceived, stamped: Stamped) -> State:
+    """A change of a silent peer's entry is an event that starts it again: it may be back with a new address."""
+    changed = [r.key for r in event.changed if r.key in state.silent]
+    if not changed:
+        return state
+    for key in changed:
+        peer = current(state, key)
+        if peer is not None and state.gate.open:
+            state = put_peer(state, renewed(peer, state.gate, stamped.at), stamped.at)
+    return state
+
+
+REDUCERS: Final = ((NetworkMapReceived, on_network_map), (NetworkMapReceived, on_map_while_silent))

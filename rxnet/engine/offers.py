@@ -1,0 +1,100 @@
+"""Offers: repeated as deadlines of the state, then silence until an event.
+
+One pending peer whose answers are lost, and the deadlines that repeat its offer::
+
+    t/s    0   3         9                    21                                          45
+    offer  O---O---------O--------------------O-------------------------------------------O--- (silent)
+
+A silent peer costs nothing: it has no timer and no task. It is started again by whatever may have changed its lot (a
+message from it, a new epoch of the gate, a change of its entry in the map) and, all silent peers together, by one
+batch every 15 minutes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from rxnet.engine.effects import Effect, SendMessages, WaitUntil
+from rxnet.engine.inbox import Stamped, Step
+from rxnet.engine.messages import put_peer
+from rxnet.engine.state import SILENT_ROUND, State, current, draw, offer_deadline
+from rxnet.events import DeadlineReached
+from rxnet.model import Offer, PeerKey
+
+OFFER: Final = "offer"
+SILENT: Final = "silent peers"
+
+
+def deadline_effect(state: State, key: PeerKey) -> Effect | None:
+    """Under the gate: the wait for the next repeat."""
+    peer = current(state, key)
+    if peer is None or peer.next_offer is None:
+        return None
+    return WaitUntil(OFFER, peer.next_offer, key)
+
+
+def messages_effect(state: State, key: PeerKey) -> Effect | None:
+    """Under the gate: the batch of messages on its way to a peer."""
+    peer = current(state, key)
+    if peer is None or not peer.outbox.sending:
+        return None
+    return SendMessages(key, peer.outbox.sending, state.device.port)
+
+
+def silent_round_effect(state: State) -> Effect | None:
+    """The one wait for all silent peers."""
+    if state.silent_round_at is None:
+        return None
+    return WaitUntil(SILENT, state.silent_round_at)
+
+
+def on_deadline(state: State, event: DeadlineReached, stamped: Stamped) -> State:
+    if event.name == SILENT and event.at == state.silent_round_at:
+        return _round(state, stamped)
+    if event.name == OFFER and event.peer is not None:
+        return _repeat(state, event.peer, event.at, stamped)
+    return state
+
+
+def _repeat(state: State, key: PeerKey, due: float, stamped: Stamped) -> State:
+    peer = current(state, key)
+    if peer is None or peer.next_offer != due:
+        return state
+    offers = peer.offers + 1
+    return put_peer(
+        state,
+        replace(
+            peer,
+            offers=offers,
+            next_offer=offer_deadline(stamped.at, offers, draw(stamped.entropy, key)),
+            outbox=peer.outbox.put(Offer(stamped.seq, peer.session)),
+            reason="it does not answer" if peer.reason == "waiting for its answer" else peer.reason,
+        ),
+        stamped.at,
+    )
+
+
+def _round(state: State, stamped: Stamped) -> State:
+    for key in sorted(state.silent):
+        peer = current(state, key)
+        if peer is not None:
+            offer = Offer(stamped.seq, peer.session)
+            state = put_peer(state, replace(peer, outbox=peer.outbox.put(offer)), stamped.at)
+    return replace(state, silent_round_at=stamped.at + SILENT_ROUND if state.silent else None)
+
+
+def touched(step: Step) -> tuple[PeerKey, ...]:
+    """The peers whose pending work a step may change: its own, those of a map, the silent ones of a round."""
+    event = step.stamped.event
+    if event.peer is not None:
+        return (event.peer,)
+    if type(event) is DeadlineReached and event.name == SILENT:
+        return tuple(sorted(step.before.silent))
+    changed = getattr(event, "changed", None)
+    if changed is not None:
+        return (*(remote.key for remote in changed), *event.removed)  # type: ignore[attr-defined]
+    return ()
+
+
+REDUCERS: Final = ((DeadlineReached, on_deadline),)
