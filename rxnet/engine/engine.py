@@ -8,11 +8,11 @@ from typing import Final
 
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable
-from reactivex.subject import Subject
 
 from rxnet.engine.connections import device_effect, management_effect, signal_effect
 from rxnet.engine.effects import Effect, WaitUntil, WatchNetwork
 from rxnet.engine.inbox import Clock, Entropy, Inbox, Input, Reduce, Step
+from rxnet.engine.multicast import Multicast
 from rxnet.engine.news import news
 from rxnet.engine.offers import silent_round_effect, touched
 from rxnet.engine.operators import Epic, Perform, emitted, keyed, running, switch
@@ -40,7 +40,7 @@ def paths_epic(steps: Observable[Step], perform: Perform) -> Observable[Input]:
     return switch(
         steps,
         lambda state: (state.wanted, state.device.generation),
-        lambda _device, first: steps.pipe(keyed(path_effect, touched, perform, first)),
+        lambda _device, first: steps.pipe(keyed((path_effect,), touched, perform, first)),
     )
 
 
@@ -59,6 +59,25 @@ EPICS: Final[Mapping[str, Epic]] = MappingProxyType(
         "silent": _one(silent_round_effect),
     }
 )
+
+
+SHARED_EPICS: Final = frozenset({"network", "management", "signal", "device", "addresses", "silent"})
+"""Those that look only at what all peers share: they are spared the steps that concern peers alone, which are most."""
+
+
+def _shared_changed(step: Step) -> bool:
+    before, after = step.before, step.after
+    return (
+        before.wanted is not after.wanted
+        or before.link is not after.link
+        or before.management is not after.management
+        or before.signal is not after.signal
+        or before.device is not after.device
+        or before.local is not after.local
+        or before.gate is not after.gate
+        or before.silent_round_at != after.silent_round_at
+        or isinstance(step.stamped.event, EpicFailed)
+    )
 
 
 class Engine:
@@ -89,6 +108,7 @@ class Engine:
         self._clock = clock
         put = self._inbox.put_input
         self._runners = [_EpicRunner(name, epic, self.perform, put) for name, epic in epics.items()]
+        self._peer_runners = [r for r in self._runners if r.name not in SHARED_EPICS]
         self._inbox.steps.subscribe(self._run_epics)
 
     @property
@@ -126,7 +146,7 @@ class Engine:
         return self._perform(effect)
 
     def _run_epics(self, step: Step) -> None:
-        for runner in self._runners:
+        for runner in self._runners if _shared_changed(step) else self._peer_runners:
             runner.on_step(step)
 
 
@@ -137,7 +157,7 @@ class _EpicRunner:
     """
 
     def __init__(self, name: str, epic: Epic, perform: Perform, put: Callable[[Input], None]) -> None:
-        self._name = name
+        self.name = name
         self._epic = epic
         self._perform = perform
         self._put = put
@@ -145,7 +165,7 @@ class _EpicRunner:
         self._start()
 
     def _start(self) -> None:
-        self._steps: Subject[Step] = Subject()
+        self._steps: Multicast[Step] = Multicast()
         inputs = self._epic(self._steps, self._perform)
         self._error: Exception | None = None
         # Operators hand an error on instead of raising it; both ways end in `on_step`.
@@ -164,12 +184,12 @@ class _EpicRunner:
 
     def _failed(self, step: Step, error: Exception) -> None:
         event = step.stamped.event
-        if isinstance(event, EpicFailed) and event.name == self._name:
+        if isinstance(event, EpicFailed) and event.name == self.name:
             self._subscription.dispose()
-            self._put(Input(EpicFailed(f"{self._name} (given up)", repr(error)), step.stamped.seq))
-            self._steps, self._error = Subject(), None
+            self._put(Input(EpicFailed(f"{self.name} (given up)", repr(error)), step.stamped.seq))
+            self._steps, self._error = Multicast(), None
             return
-        self._put(Input(EpicFailed(self._name, repr(error)), step.stamped.seq))
+        self._put(Input(EpicFailed(self.name, repr(error)), step.stamped.seq))
         self._start()
 
     def dispose(self) -> None:

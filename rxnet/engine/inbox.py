@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from reactivex import Observable, abc
-from reactivex.subject import Subject
+from reactivex.scheduler import CurrentThreadScheduler
 
+from rxnet.engine.multicast import Multicast
 from rxnet.engine.state import State
 from rxnet.events import EpicFailed, Event
 
@@ -78,7 +79,7 @@ class Inbox:
         self._seq = 0
         self._scheduled = False
         self._closed = False
-        self._steps: Subject[Step] = Subject()
+        self._steps: Multicast[Step] = Multicast()
 
     @property
     def steps(self) -> Observable[Step]:
@@ -113,6 +114,10 @@ class Inbox:
         self._scheduler.schedule(self._drain)
 
     def _drain(self, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
+        # Inside Rx's own trampoline every subscription made on the way is direct instead of a queue of its own.
+        CurrentThreadScheduler.singleton().schedule(self._work_off)
+
+    def _work_off(self, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
         started = self._clock()
         queue = self._queue
         while queue:

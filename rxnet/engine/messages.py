@@ -15,9 +15,9 @@ Messages of keys that the map does not list are kept until it does; candidates a
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
+from rxnet.engine.evolve import evolve
 from rxnet.engine.inbox import Stamped
 from rxnet.engine.state import SILENT_ROUND, Agent, Peer, State, current, draw, keep_early, session_id
 from rxnet.events import (
@@ -40,17 +40,17 @@ CANDIDATE_MEMORY: Final = 5.0
 def on_offer(state: State, event: OfferReceived, stamped: Stamped) -> State:
     peer = current(state, event.peer)
     if peer is None:
-        return replace(state, early=keep_early(state.early, event.peer, event))
+        return evolve(state, early=keep_early(state.early, event.peer, event))
     if not state.gate.open:
         return state  # it cannot be answered; when the gate opens, our own offer starts the exchange anew
     peer = _with_agent_for(peer, event, stamped)
-    return put_peer(state, replace(peer, outbox=peer.outbox.put(Answer(stamped.seq, peer.session))), stamped.at)
+    return put_peer(state, evolve(peer, outbox=peer.outbox.put(Answer(stamped.seq, peer.session))), stamped.at)
 
 
 def on_answer(state: State, event: AnswerReceived, stamped: Stamped) -> State:
     peer = current(state, event.peer)
     if peer is None:
-        return replace(state, early=keep_early(state.early, event.peer, event))
+        return evolve(state, early=keep_early(state.early, event.peer, event))
     if not state.gate.open:
         return state
     return put_peer(state, _with_agent_for(peer, event, stamped), stamped.at)
@@ -59,25 +59,25 @@ def on_answer(state: State, event: AnswerReceived, stamped: Stamped) -> State:
 def on_candidate(state: State, event: CandidateReceived, stamped: Stamped) -> State:
     peer = current(state, event.peer)
     if peer is None:
-        return replace(state, early=keep_early(state.early, event.peer, event))
+        return evolve(state, early=keep_early(state.early, event.peer, event))
     candidate = event.candidate
     if any(c.address == candidate.address and c.port == candidate.port for _, c in peer.candidates):
         return state
     candidates = (*peer.candidates, (stamped.at, candidate))[-MAX_CANDIDATES:]
-    return put_peer(state, replace(peer, candidates=candidates), stamped.at)
+    return put_peer(state, evolve(peer, candidates=candidates), stamped.at)
 
 
 def _with_agent_for(peer: Peer, event: OfferReceived | AnswerReceived, stamped: Stamped) -> Peer:
     """Apply the table above."""
     if not event.ice:
-        return replace(peer, reason="it offers no direct path (relay only), and relays are not supported yet")
+        return evolve(peer, reason="it offers no direct path (relay only), and relays are not supported yet")
     agent = peer.agent
     if agent is None:
         return _new_agent(peer, peer.session, event, stamped)
     if event.session is None or event.session == agent.remote_session:
         return peer
     session = session_id(draw(stamped.entropy, "session", peer.remote.key, peer.generation))
-    lost = replace(peer, path=None, since=stamped.at if peer.connected else peer.since)
+    lost = evolve(peer, path=None, since=stamped.at if peer.connected else peer.since)
     return _new_agent(lost, session, event, stamped)
 
 
@@ -86,7 +86,7 @@ def _new_agent(peer: Peer, session: SessionId, event: OfferReceived | AnswerRece
     recent = tuple(c for c in peer.candidates if stamped.at - c[0] <= CANDIDATE_MEMORY)
     # Another user fragment means another process over there, whose WireGuard does not know our keys.
     restarted = bool(peer.remote_ufrag) and event.ufrag != peer.remote_ufrag
-    return replace(
+    return evolve(
         peer,
         generation=generation,
         session=session,
@@ -104,7 +104,7 @@ def on_candidates_gathered(state: State, event: CandidatesGathered, stamped: Sta
     if peer is None or peer.agent is None or peer.agent.generation != event.generation:
         return state
     message = Candidates(stamped.seq, event.candidates)
-    return put_peer(state, replace(peer, outbox=peer.outbox.put(message)), stamped.at)
+    return put_peer(state, evolve(peer, outbox=peer.outbox.put(message)), stamped.at)
 
 
 def on_messages_left(state: State, event: MessagesSent | MessagesNotSent, stamped: Stamped) -> State:
@@ -113,7 +113,7 @@ def on_messages_left(state: State, event: MessagesSent | MessagesNotSent, stampe
     if peer is None:
         return state
     outbox = peer.outbox.done(event.ids)
-    return state if outbox is peer.outbox else put_peer(state, replace(peer, outbox=outbox), stamped.at)
+    return state if outbox is peer.outbox else put_peer(state, evolve(peer, outbox=outbox), stamped.at)
 
 
 def put_peer(state: State, peer: Peer, at: float) -> State:
@@ -124,10 +124,10 @@ def put_peer(state: State, peer: Peer, at: float) -> State:
     connected = state.connected + peer.connected - (before is not None and before.connected)
     silent = _is_silent(state, peer)
     if silent == (key in state.silent):
-        return replace(state, peers=peers, connected=connected)
+        return evolve(state, peers=peers, connected=connected)
     members = state.silent.set(key, None) if silent else state.silent.delete(key)
     round_at = (state.silent_round_at or at + SILENT_ROUND) if members else None
-    return replace(state, peers=peers, connected=connected, silent=members, silent_round_at=round_at)
+    return evolve(state, peers=peers, connected=connected, silent=members, silent_round_at=round_at)
 
 
 def _is_silent(state: State, peer: Peer) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
+from rxnet.engine.evolve import evolve
 from rxnet.engine.inbox import Stamped
 from rxnet.engine.messages import REDUCERS as MESSAGE_REDUCERS
 from rxnet.engine.messages import put_peer
@@ -22,11 +22,11 @@ def on_network_map(state: State, event: NetworkMapReceived, stamped: Stamped) ->
     still counts, and the next stream's parts build upon it.
     """
     if event.local is not None and event.local != state.local:
-        state = replace(state, local=event.local)
+        state = evolve(state, local=event.local)
     state = _without(state, event.removed)
     state = _with(state, event.changed, stamped.at)
     if event.last:
-        state = replace(state, map_serial=event.serial)
+        state = evolve(state, map_serial=event.serial)
     if state.early.order:
         state = _hand_over_early(state, event.changed, stamped)
     return state
@@ -43,7 +43,7 @@ def _without(state: State, removed: tuple[PeerKey, ...]) -> State:
             if key in silent:
                 silent = silent.delete(key)
         after = peers.finish()
-    return replace(state, peers=after, silent=silent, connected=connected)
+    return evolve(state, peers=after, silent=silent, connected=connected)
 
 
 def _with(state: State, changed: tuple[RemotePeer, ...], at: float) -> State:
@@ -53,9 +53,9 @@ def _with(state: State, changed: tuple[RemotePeer, ...], at: float) -> State:
     with state.peers.mutate() as peers:
         for remote in changed:
             held = peers.get(remote.key)
-            peers[remote.key] = _new(remote, gate, at) if held is None else replace(held, remote=remote)
+            peers[remote.key] = _new(remote, gate, at) if held is None else evolve(held, remote=remote)
         after = peers.finish()
-    return replace(state, peers=after)
+    return evolve(state, peers=after)
 
 
 def _new(remote: RemotePeer, gate: Gate, at: float) -> Peer:
@@ -73,7 +73,7 @@ def _hand_over_early(state: State, changed: tuple[RemotePeer, ...], stamped: Sta
             tuple(key for key in state.early.order if key != remote.key),
             state.early.dropped,
         )
-        state = replace(state, early=early)
+        state = evolve(state, early=early)
         for message in messages:
             state = _ON_MESSAGE[type(message)](state, message, stamped)
     return state

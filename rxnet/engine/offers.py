@@ -12,10 +12,10 @@ batch every 15 minutes.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from rxnet.engine.effects import Effect, SendMessages, WaitUntil
+from rxnet.engine.evolve import evolve
 from rxnet.engine.inbox import Stamped, Step
 from rxnet.engine.messages import put_peer
 from rxnet.engine.state import SILENT_ROUND, State, current, draw, offer_deadline
@@ -64,7 +64,7 @@ def _repeat(state: State, key: PeerKey, due: float, stamped: Stamped) -> State:
     offers = peer.offers + 1
     return put_peer(
         state,
-        replace(
+        evolve(
             peer,
             offers=offers,
             next_offer=offer_deadline(stamped.at, offers, draw(stamped.entropy, key)),
@@ -80,8 +80,8 @@ def _round(state: State, stamped: Stamped) -> State:
         peer = current(state, key)
         if peer is not None:
             offer = Offer(stamped.seq, peer.session)
-            state = put_peer(state, replace(peer, outbox=peer.outbox.put(offer)), stamped.at)
-    return replace(state, silent_round_at=stamped.at + SILENT_ROUND if state.silent else None)
+            state = put_peer(state, evolve(peer, outbox=peer.outbox.put(offer)), stamped.at)
+    return evolve(state, silent_round_at=stamped.at + SILENT_ROUND if state.silent else None)
 
 
 def touched(step: Step) -> tuple[PeerKey, ...]:

@@ -6,17 +6,20 @@
     perform     A:a--b--        (A again)
     out      ----a---b--(B's)-----------
 
-``keyed``  one effect a peer, reached through a dict: an event touches its own peer only.
+``keyed``  a few effects a peer, reached through a dict: an event touches its own peer only.
+
+``commanded``  effects that follow from a step and run to their end beside each other.
 
 ``emitted``  events that follow from a step at once.
 
-All of them hand out `Input`s whose cause is the event that started the effect.
+All of them hand out `Input`s whose cause is the event that started the effect. A step that changes nothing for an
+operator costs it one comparison: most steps concern one peer, and every epic sees every step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 import reactivex
 from reactivex import Observable, abc
@@ -35,10 +38,15 @@ Perform = Callable[[Effect], Observable[Event]]
 Epic = Callable[[Observable[Step], Perform], Observable[Input]]
 """Steps in, inputs out, nothing kept but subscriptions."""
 
+Operator = Callable[[Observable[Step]], Observable[Input]]
+
 _T = TypeVar("_T")
+_A = TypeVar("_A")
 Select = Callable[[State], Effect | None]
 SelectPeer = Callable[[State, PeerKey], Effect | None]
-Touched = Callable[[Step], Iterable[PeerKey]]
+Touched = Callable[[Step], Sequence[PeerKey]]
+
+_NOTHING: Final[Any] = object()
 
 
 def caused(effects: Observable[Event], cause: int) -> Observable[Input]:
@@ -55,19 +63,13 @@ def switch(
 ) -> Observable[Input]:
     """`switch_map` on a part of the state: when it changes, the inner before is disposed, `project` subscribed to."""
 
-    def pair(step: Step) -> tuple[_T, Step]:
-        return choose(step.after), step
-
-    def part(chosen: tuple[_T, Step]) -> _T:
-        return chosen[0]
-
     def inner(chosen: tuple[_T, Step]) -> Observable[Input]:
         return project(*chosen)
 
-    return steps.pipe(ops.map(pair), ops.distinct_until_changed(part), ops.switch_map(inner))
+    return _changes(steps, choose).pipe(ops.switch_map(inner))
 
 
-def running(select: Select, perform: Perform) -> Callable[[Observable[Step]], Observable[Input]]:
+def running(select: Select, perform: Perform) -> Operator:
     """Keep the selected effect going: start it when it appears, cancel it when it changes or goes."""
 
     def project(effect: Effect | None, step: Step) -> Observable[Input]:
@@ -76,43 +78,101 @@ def running(select: Select, perform: Perform) -> Callable[[Observable[Step]], Ob
     return lambda steps: switch(steps, select, project)
 
 
-def keyed(
-    select: SelectPeer, touched: Touched, perform: Perform, first: Step
-) -> Callable[[Observable[Step]], Observable[Input]]:
-    """Keep one effect a peer going. Starts from `first` with all peers, then looks only at those a step touches.
+def keyed(selects: Sequence[SelectPeer], touched: Touched, perform: Perform, first: Step) -> Operator:
+    """Keep each select's effect going for each peer.
 
-    Disposing ends all of them: under the gate's `switch_map` that is how a thousand offers are cancelled at once.
+    Starts from `first` with all peers, then looks only at those a step touches. Disposing ends all of them: under the
+    gate's `switch_map` that is how a thousand offers are cancelled at once.
     """
 
-    def subscribe_to(steps: Observable[Step]) -> Observable[Input]:
+    def subscribe_to(observer: abc.ObserverBase[Input], steps: Observable[Step]) -> abc.DisposableBase:
+        work = [_KeyedWork(select, perform, observer.on_next) for select in selects]
+        every = sorted(first.after.peers)
+        for each in work:
+            each.look(first.after, every, first.stamped.seq)
+
+        def on_step(step: Step) -> None:
+            keys = touched(step)
+            if keys:
+                for each in work:
+                    each.look(step.after, keys, step.stamped.seq)
+
+        source = steps.subscribe(on_step, observer.on_error, observer.on_completed)
+        return CompositeDisposable(source, *(Disposable(each.dispose) for each in work))
+
+    return _operator(subscribe_to)
+
+
+def commanded(effect_of: Callable[[Step], Effect | None], perform: Perform) -> Operator:
+    """Start the effect that follows from a step, if any, and let it run to its end beside the others."""
+
+    def commands(observer: abc.ObserverBase[Observable[Input]], steps: Observable[Step]) -> abc.DisposableBase:
+        def on_step(step: Step) -> None:
+            effect = effect_of(step)
+            if effect is not None:
+                observer.on_next(caused(perform(effect), step.stamped.seq))
+
+        return steps.subscribe(on_step, observer.on_error, observer.on_completed)
+
+    return lambda steps: _operator(commands)(steps).pipe(ops.merge_all())
+
+
+def emitted(follow: Callable[[Step], Iterable[Event]]) -> Operator:
+    """Emit the events that follow from a step, caused by it."""
+
+    def subscribe_to(observer: abc.ObserverBase[Input], steps: Observable[Step]) -> abc.DisposableBase:
+        def on_step(step: Step) -> None:
+            for event in follow(step):
+                observer.on_next(Input(event, step.stamped.seq))
+
+        return steps.subscribe(on_step, observer.on_error, observer.on_completed)
+
+    return _operator(subscribe_to)
+
+
+def _changes(steps: Observable[Step], choose: Callable[[State], _T]) -> Observable[tuple[_T, Step]]:
+    """`map` and `distinct_until_changed` in one: the part of the state, with the step that changed it."""
+
+    def subscribe_to(observer: abc.ObserverBase[tuple[_T, Step]], source: Observable[Step]) -> abc.DisposableBase:
+        last = _NOTHING
+
+        def on_step(step: Step) -> None:
+            nonlocal last
+            part = choose(step.after)
+            if part != last:
+                last = part
+                observer.on_next((part, step))
+
+        return source.subscribe(on_step, observer.on_error, observer.on_completed)
+
+    return _operator(subscribe_to)(steps)
+
+
+def _operator(
+    subscribe_to: Callable[[abc.ObserverBase[_A], Observable[Step]], abc.DisposableBase],
+) -> Callable[[Observable[Step]], Observable[_A]]:
+    """Make an operator on steps from what it does with an observer and its source."""
+
+    def apply(steps: Observable[Step]) -> Observable[_A]:
         def subscribe(
-            observer: abc.ObserverBase[Input], scheduler: abc.SchedulerBase | None = None
+            observer: abc.ObserverBase[_A], _scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            work = _KeyedWork(select, perform, observer)
-            work.look(first.after, sorted(first.after.peers), first.stamped.seq)
-
-            def on_step(step: Step) -> None:
-                keys = touched(step)
-                if keys:
-                    work.look(step.after, keys, step.stamped.seq)
-
-            source = steps.subscribe(on_step, observer.on_error, observer.on_completed)
-            return CompositeDisposable(source, Disposable(work.dispose))
+            return subscribe_to(observer, steps)
 
         return Observable(subscribe)
 
-    return subscribe_to
+    return apply
 
 
 class _KeyedWork:
     """What is going on for each peer: the effect and how to end it."""
 
-    __slots__ = ("_going_on", "_observer", "_perform", "_select")
+    __slots__ = ("_going_on", "_perform", "_put", "_select")
 
-    def __init__(self, select: SelectPeer, perform: Perform, observer: abc.ObserverBase[Input]) -> None:
+    def __init__(self, select: SelectPeer, perform: Perform, put: Callable[[Input], None]) -> None:
         self._select = select
         self._perform = perform
-        self._observer = observer
+        self._put = put
         self._going_on: dict[PeerKey, tuple[Effect, abc.DisposableBase]] = {}
 
     def look(self, state: State, keys: Iterable[PeerKey], cause: int) -> None:
@@ -129,29 +189,11 @@ class _KeyedWork:
                     self._start(key, wanted, cause)
 
     def _start(self, key: PeerKey, effect: Effect, cause: int) -> None:
-        on_next = self._observer.on_next
-        subscription = self._perform(effect).subscribe(lambda event: on_next(Input(event, cause)))
+        put = self._put
+        subscription = self._perform(effect).subscribe(lambda event: put(Input(event, cause)))
         self._going_on[key] = (effect, subscription)
 
     def dispose(self) -> None:
         going_on, self._going_on = self._going_on, {}
         for _effect, subscription in going_on.values():
             subscription.dispose()
-
-
-def emitted(follow: Callable[[Step], Iterable[Event]]) -> Callable[[Observable[Step]], Observable[Input]]:
-    """Emit the events that follow from a step, caused by it."""
-
-    def subscribe_to(steps: Observable[Step]) -> Observable[Input]:
-        def subscribe(
-            observer: abc.ObserverBase[Input], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            def on_step(step: Step) -> None:
-                for event in follow(step):
-                    observer.on_next(Input(event, step.stamped.seq))
-
-            return steps.subscribe(on_step, observer.on_error, observer.on_completed)
-
-        return Observable(subscribe)
-
-    return subscribe_to

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from rxnet.engine.effects import Effect, GiveCandidates, KeepPath, Negotiate
+from rxnet.engine.evolve import evolve
 from rxnet.engine.inbox import Stamped
 from rxnet.engine.messages import put_peer
 from rxnet.engine.state import (
@@ -62,9 +62,9 @@ def on_path_selected(state: State, event: PathSelected, stamped: Stamped) -> Sta
     since = peer.since if peer.connected else stamped.at
     return put_peer(
         state,
-        replace(
+        evolve(
             peer,
-            agent=replace(peer.agent, status=AgentStatus.CONNECTED),
+            agent=evolve(peer.agent, status=AgentStatus.CONNECTED),
             path=event.path,
             since=since,
             reason="",
@@ -86,7 +86,7 @@ def on_negotiation_failed(state: State, event: NegotiationFailed, stamped: Stamp
     offers = max(peer.offers, 1)
     return put_peer(
         state,
-        replace(
+        evolve(
             peer,
             agent=None,
             session=session_id(draw(stamped.entropy, "session", event.peer, peer.generation)),
@@ -101,7 +101,7 @@ def on_path_lost(state: State, event: PathLost, stamped: Stamped) -> State:
     peer = current(state, event.peer)
     if peer is None or peer.agent is None or peer.agent.generation != event.generation:
         return state
-    lost = replace(peer, agent=None, path=None, since=stamped.at, reason=event.reason, outbox=Outbox(), epoch=-1)
+    lost = evolve(peer, agent=None, path=None, since=stamped.at, reason=event.reason, outbox=Outbox(), epoch=-1)
     return put_peer(state, _afresh(lost, state, stamped), stamped.at)
 
 
@@ -109,7 +109,7 @@ def _afresh(peer: Peer, state: State, stamped: Stamped) -> Peer:
     """Offer again at once under an open gate; under a closed one the opening does it."""
     if not state.gate.open:
         return peer
-    return replace(renewed(peer, replace(state.gate, seed=stamped.entropy), stamped.at), reason=peer.reason)
+    return evolve(renewed(peer, evolve(state.gate, seed=stamped.entropy), stamped.at), reason=peer.reason)
 
 
 def on_effect_failed(state: State, event: EffectFailed, stamped: Stamped) -> State:

@@ -29,7 +29,7 @@ def pending_epic(steps: Observable[Step], perform: Perform) -> Observable[Input]
     def project(epoch: int | None, first: Step) -> Observable[Input]:
         if epoch is None:
             return reactivex.never()
-        return reactivex.merge(*(steps.pipe(keyed(effect, touched, perform, first)) for effect in EFFECTS))
+        return steps.pipe(keyed(EFFECTS, touched, perform, first))
 
     return switch(steps, _open_epoch, project)
 

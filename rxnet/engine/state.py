@@ -7,13 +7,14 @@ hashes and differs from process to process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import blake2b
 from typing import Final
 
 from immutables import Map
 
+from rxnet.engine.evolve import evolve
 from rxnet.events import CandidateReceived, Event
 from rxnet.model import (
     Candidate,
@@ -282,10 +283,10 @@ def current(state: State, key: PeerKey) -> Peer | None:
 def renewed(peer: Peer, gate: Gate, at: float) -> Peer:
     """Start the peer afresh in the gate's epoch: without a path, with a first offer in the outbox."""
     if peer.connected:
-        return replace(peer, epoch=gate.epoch, outbox=Outbox())
+        return evolve(peer, epoch=gate.epoch, outbox=Outbox())
     bits = draw(gate.seed, "session", peer.remote.key, peer.generation)
     session = session_id(bits)
-    return replace(
+    return evolve(
         peer,
         epoch=gate.epoch,
         session=session,
@@ -302,9 +303,9 @@ def without_paths(state: State, at: float, reason: str) -> State:
         for key in sorted(state.peers):
             peer = peers[key]
             if peer.agent is not None or peer.connected:
-                peers[key] = replace(peer, agent=None, path=None, since=at, reason=reason, epoch=-1, outbox=Outbox())
+                peers[key] = evolve(peer, agent=None, path=None, since=at, reason=reason, epoch=-1, outbox=Outbox())
         after = peers.finish()
-    return replace(state, peers=after, connected=0)
+    return evolve(state, peers=after, connected=0)
 
 
 _EARLY_PER_PEER = 32

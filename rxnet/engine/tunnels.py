@@ -11,12 +11,11 @@ from typing import Final
 
 import reactivex
 from reactivex import Observable
-from reactivex import operators as ops
 
 from rxnet.engine.effects import AssignAddresses, Effect, SetPeers
 from rxnet.engine.inbox import Input, Step
 from rxnet.engine.offers import touched
-from rxnet.engine.operators import Perform, caused, running, switch
+from rxnet.engine.operators import Perform, caused, commanded, running, switch
 from rxnet.engine.state import DeviceStatus, State
 from rxnet.model import PeerKey, WireGuardPeer, is_controlling
 
@@ -59,11 +58,10 @@ def peers_epic(steps: Observable[Step], perform: Perform) -> Observable[Input]:
             return reactivex.never()
         full = _batches(generation, first, sorted(first.after.peers))
 
-        def tell(step: Step) -> Observable[Input]:
-            change = _change(generation, step)
-            return reactivex.empty() if change is None else caused(perform(change), step.stamped.seq)
+        def change(step: Step) -> Effect | None:
+            return _change(generation, step)
 
-        later: Observable[Input] = steps.pipe(ops.filter(_touches_peers), ops.flat_map(tell))
+        later = steps.pipe(commanded(change, perform))
         return reactivex.merge(*(caused(perform(effect), first.stamped.seq) for effect in full), later)
 
     return switch(steps, _open_generation, project)
@@ -78,12 +76,10 @@ def _batches(generation: int, step: Step, keys: list[PeerKey]) -> list[Effect]:
     return [SetPeers(generation, tuple(wanted[i : i + BATCH])) for i in range(0, len(wanted), BATCH)]
 
 
-def _touches_peers(step: Step) -> bool:
-    return step.before.peers is not step.after.peers
-
-
 def _change(generation: int, step: Step) -> Effect | None:
     """The difference that a step makes to the device."""
+    if step.before.peers is step.after.peers:
+        return None
     changed, removed = [], []
     for key in touched(step):
         before, after = wireguard_peer(step.before, key), wireguard_peer(step.after, key)
