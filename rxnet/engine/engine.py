@@ -125,6 +125,11 @@ class Engine:
         return self._inbox.steps
 
     @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._inbox.closed
+
+    @property
     def depth(self) -> int:
         """How many inputs wait in the inbox."""
         return self._inbox.depth

@@ -1,7 +1,8 @@
 """Feeds: how the public sees the stream without being able to hold it up.
 
-Each subscriber has a bounded queue of its own, worked off by the scheduler outside the engine's drain. One that is too
-slow loses the oldest entries and is told so by a `Gap`; one that raises is dropped, alone.
+Each subscriber has a bounded buffer of its own. Observers are called by the scheduler, outside the engine's drain;
+iterators take from their buffer when they want to. Who is too slow loses the oldest entries and is told so by a `Gap`;
+who raises is dropped, alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ QUEUE_LENGTH: Final = 4096
 """Entries that wait for a subscriber unless it asks for another bound."""
 
 BATCH: Final = 64
-"""Entries handed to one subscriber before others have their turn."""
+"""Entries handed to one observer before others have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,52 @@ class Gap:
     lost: int
 
 
+class Tap(Generic[T]):
+    """One subscriber's bounded buffer, to be emptied with `take`. `wake` is called when there is something to take."""
+
+    __slots__ = ("_close", "_entries", "_length", "_lost", "completed", "wake")
+
+    def __init__(self, length: int, close: Callable[[Tap[T]], None]) -> None:
+        self.wake: Callable[[], object] = _nobody
+        """Must only note that there is something: it is called inside the engine's drain."""
+        self.completed = False
+        """Nothing will follow what is still in the buffer."""
+        self._entries: deque[T] = deque()
+        self._length = max(1, length)
+        self._lost = 0
+        self._close = close
+
+    def append(self, entry: T) -> None:
+        entries = self._entries
+        if len(entries) >= self._length:
+            entries.popleft()
+            self._lost += 1
+        entries.append(entry)
+        self.wake()
+
+    def complete(self) -> None:
+        self.completed = True
+        self.wake()
+
+    def take(self) -> T | Gap | None:
+        """The next entry, a `Gap` if entries before it were lost, or None if there is none."""
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            return Gap(lost)
+        return self._entries.popleft() if self._entries else None
+
+    def close(self) -> None:
+        """Leave the feed."""
+        self._entries.clear()
+        self._lost = 0
+        self.wake = _nobody
+        self._close(self)
+
+
 class Feed(Generic[T]):
     """Hands entries on to any number of subscribers.
 
-    :param on_failure: told the error of a subscriber that raised and was dropped.
+    :param on_failure: told the error of an observer that raised and was dropped.
     :param first: makes the entry that a new subscriber starts with, if there is one.
     """
 
@@ -47,107 +90,100 @@ class Feed(Generic[T]):
         self._scheduler = scheduler
         self._on_failure = on_failure
         self._first = first
-        self._queues: list[_Queue[T]] = []
+        self._taps: list[Tap[T]] = []
         self._closed = False
-
-    def publish(self, entry: T) -> None:
-        """Queue an entry for every subscriber. Calls none of them."""
-        for queue in self._queues:
-            queue.append(entry)
-
-    def close(self) -> None:
-        """Complete every subscriber after what it still has queued."""
-        self._closed = True
-        for queue in self._queues:
-            queue.complete()
 
     @property
     def subscribers(self) -> int:
-        return len(self._queues)
+        return len(self._taps)
+
+    def publish(self, entry: T) -> None:
+        """Put an entry into every subscriber's buffer. Calls no observer."""
+        for tap in self._taps:
+            tap.append(entry)
+
+    def close(self) -> None:
+        """Complete every subscriber after what it still has in its buffer."""
+        self._closed = True
+        for tap in self._taps:
+            tap.complete()
+
+    def tap(self, length: int = QUEUE_LENGTH) -> Tap[T]:
+        """Subscribe for taking."""
+        tap: Tap[T] = Tap(length, self._remove)
+        self._taps.append(tap)
+        if self._first is not None:
+            tap.append(self._first())
+        if self._closed:
+            tap.complete()
+        return tap
 
     def observable(self, length: int = QUEUE_LENGTH) -> Observable[T | Gap]:
-        """A hot observable of the entries; each subscription has a queue of `length`."""
+        """A hot observable of the entries; each subscription has a buffer of `length`."""
 
         def subscribe(
             observer: abc.ObserverBase[T | Gap], _scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            queue: _Queue[T] = _Queue(observer, length, self._scheduler, self._on_failure, self._drop)
-            self._queues.append(queue)
-            if self._first is not None:
-                queue.append(self._first())
-            if self._closed:
-                queue.complete()
-            return Disposable(lambda: self._drop(queue))
+            delivery = _Delivery(self.tap(length), observer, self._scheduler, self._on_failure)
+            return Disposable(delivery.dispose)
 
         return Observable(subscribe)
 
-    def _drop(self, queue: _Queue[T]) -> None:
-        queue.dispose()
-        if queue in self._queues:
-            self._queues.remove(queue)
+    def _remove(self, tap: Tap[T]) -> None:
+        # A new list: `publish` may be iterating over this one.
+        self._taps = [held for held in self._taps if held is not tap]
 
 
-class _Queue(Generic[T]):
-    """One subscriber's entries. Delivery is scheduled, never direct, and at most `BATCH` at a time."""
+class _Delivery(Generic[T]):
+    """Calls one observer with what its tap holds. Scheduled, never direct, and at most `BATCH` entries at a time."""
 
-    __slots__ = ("_completing", "_disposed", "_drop", "_entries", "_length", "_lost", "_observer", "_on_failure",
-                 "_scheduled", "_scheduler")  # fmt: skip
+    __slots__ = ("_disposed", "_observer", "_on_failure", "_scheduled", "_scheduler", "_tap")
 
     def __init__(
         self,
+        tap: Tap[T],
         observer: abc.ObserverBase[T | Gap],
-        length: int,
         scheduler: abc.SchedulerBase,
         on_failure: Callable[[Exception], None],
-        drop: Callable[[_Queue[T]], None],
     ) -> None:
+        self._tap = tap
         self._observer = observer
-        self._length = max(1, length)
         self._scheduler = scheduler
         self._on_failure = on_failure
-        self._drop = drop
-        self._entries: deque[T] = deque()
-        self._lost = 0
-        self._scheduled = self._completing = self._disposed = False
-
-    def append(self, entry: T) -> None:
-        if len(self._entries) >= self._length:
-            self._entries.popleft()
-            self._lost += 1
-        self._entries.append(entry)
-        self._schedule()
-
-    def complete(self) -> None:
-        self._completing = True
-        self._schedule()
+        self._disposed = False
+        self._scheduled = True
+        tap.wake = self._wake
+        scheduler.schedule(self._deliver)
 
     def dispose(self) -> None:
         self._disposed = True
-        self._entries.clear()
+        self._tap.close()
 
-    def _schedule(self) -> None:
+    def _wake(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self._scheduler.schedule(self._deliver)
 
     def _deliver(self, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
-        self._scheduled = False
         try:
             self._hand_over()
         except Exception as error:
-            self._drop(self)
+            self.dispose()
             self._on_failure(error)
 
     def _hand_over(self) -> None:
-        if self._lost and not self._disposed:
-            lost, self._lost = self._lost, 0
-            self._observer.on_next(Gap(lost))
+        self._scheduled = False
         for _ in range(BATCH):
             if self._disposed:
                 return
-            if not self._entries:
-                if self._completing:
+            entry = self._tap.take()
+            if entry is None:
+                if self._tap.completed:
                     self._observer.on_completed()
                 return
-            self._observer.on_next(self._entries.popleft())
-        self._schedule()
+            self._observer.on_next(entry)
+        self._wake()
+
+
+def _nobody() -> None:
+    """Nobody is to be woken."""

@@ -78,7 +78,8 @@ class Inbox:
         self._queue: deque[Input] = deque()
         self._seq = 0
         self._scheduled = False
-        self._closed = False
+        self.closed = False
+        """Whether it takes nothing more in."""
         self._steps: Multicast[Step] = Multicast()
 
     @property
@@ -97,7 +98,7 @@ class Inbox:
 
     def put_input(self, item: Input) -> None:
         """Queue an input as epics make it."""
-        if self._closed:
+        if self.closed:
             return
         self._queue.append(item)
         if not self._scheduled:
@@ -105,7 +106,7 @@ class Inbox:
 
     def close(self) -> None:
         """Take nothing more in and end `steps`."""
-        self._closed = True
+        self.closed = True
         self._queue.clear()
         self._steps.on_completed()
 
