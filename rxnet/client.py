@@ -10,7 +10,6 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Final, TypeVar
 
-from loguru import logger
 from reactivex import Observable
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
@@ -22,6 +21,7 @@ from rxnet.engine.inbox import Stamped, Step
 from rxnet.engine.state import ConnectionStatus, DeviceStatus, State
 from rxnet.errors import DeviceError, LoginError, RxnetError
 from rxnet.events import CommandTaken, DeviceFailed, DownRequested, Event, LoginRefused, UpRequested
+from rxnet.log import logger
 from rxnet.model import PeerKey
 from rxnet.perform import Performer
 from rxnet.streams import entries
@@ -65,7 +65,7 @@ class Client:
         await self.stop()
 
     async def start(self) -> None:
-        """Start engine and drivers, and request `up`. Returns before anything is connected: watch the events.
+        """Start engine and drivers, and request `up`. Returns before the first event: who subscribes at once sees all.
 
         :raises ConfigError: if the state directory is another client's, or cannot be used.
         :raises RxnetError: if the client was started before.
@@ -90,7 +90,7 @@ class Client:
         self._events: Feed[Stamped] = Feed(scheduler, on_failure=_subscriber_failed)
         self._states: Feed[State] = Feed(scheduler, on_failure=_subscriber_failed, first=lambda: self.state)
         self._engine.steps.subscribe(self._publish)
-        await self.request_up()
+        self._engine.put(UpRequested("start"))
 
     async def stop(self) -> None:
         """Take everything down and wait until the host is as it was. Safe to call twice."""
@@ -189,6 +189,18 @@ class Client:
         self._running()
         return await self._drivers.statistics()
 
+    @property
+    def ice_method(self) -> str:
+        """How ICE shares WireGuard's UDP port (`raw`, `reuseport`); empty while it does not."""
+        self._running()
+        return self._drivers.ice_method
+
+    @property
+    def packets_through_python(self) -> int:
+        """WireGuard datagrams that this process had to handle on the present port; direct paths need none."""
+        self._running()
+        return self._drivers.packets_through_python
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _running(self) -> Engine:
@@ -243,7 +255,3 @@ def _raise_if_final(state: State) -> None:
 
 def _subscriber_failed(error: Exception) -> None:
     logger.opt(exception=error).warning("a subscriber raised and was dropped: {!r}", error)
-
-
-# A library does not log unless its user asks: `loguru.logger.enable("rxnet")`. The command line does.
-logger.disable("rxnet")

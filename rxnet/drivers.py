@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loguru import logger
-
 from rxnet.config import ClientConfig
 from rxnet.credentials import CredentialStore
 from rxnet.engine import effects
@@ -21,6 +19,7 @@ from rxnet.errors import ConfigError, DeviceError
 from rxnet.ice.driver import IceDriver
 from rxnet.ice.port import PortHolder
 from rxnet.identity import public_key
+from rxnet.log import logger
 from rxnet.management.client import ManagementDriver
 from rxnet.management.codec import AGENT_VERSION, SystemMeta
 from rxnet.management.sysinfo import system_meta

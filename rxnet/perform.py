@@ -11,12 +11,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, cast
 
-from loguru import logger
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
-from rxnet.engine.effects import Effect
-from rxnet.events import EffectFailed, Event
+from rxnet.engine.effects import Effect, failure
+from rxnet.events import Event
+from rxnet.log import logger
 
 Driver = Callable[[Any], AsyncIterator[Event]]
 """Performs one kind of effect: an async generator function of the effect that yields what it reports."""
@@ -82,7 +82,7 @@ class Performer:
                     observer.on_next(event)
         except Exception as error:
             logger.opt(exception=error).debug("{} failed unexpectedly", type(effect).__name__)
-            observer.on_next(_failed(effect, error))
+            observer.on_next(failure(effect, error))
         observer.on_completed()
 
     def _forget(self, task: asyncio.Task[None], resource: tuple[str, ...] | None) -> None:
@@ -97,12 +97,3 @@ def _cancel(task: asyncio.Task[None]) -> None:
     # Completing disposes from inside the task itself: that is no reason to cancel it.
     if not task.done() and task is not asyncio.current_task():
         task.cancel()
-
-
-def _failed(effect: Effect, error: Exception) -> EffectFailed:
-    return EffectFailed(
-        type(effect).__name__,
-        getattr(effect, "generation", 0),
-        f"{type(error).__name__}: {error}",
-        getattr(effect, "peer", None),
-    )

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from rxnet.engine import backoff
-from rxnet.engine.effects import Effect, OpenDevice, OpenManagement, OpenSignal, WaitUntil
+from rxnet.engine.effects import Effect, OpenDevice, OpenManagement, OpenSignal, WaitUntil, WatchNetwork
 from rxnet.engine.inbox import Stamped
 from rxnet.engine.state import Connection, ConnectionStatus, Device, DeviceStatus, Link, State, fraction, without_paths
 from rxnet.events import (
@@ -42,6 +42,7 @@ from rxnet.events import (
 from rxnet.model import HostNetwork, Retry
 
 MANAGEMENT_RETRY: Final = "management retry"
+NETWORK_RETRY: Final = "network retry"
 SIGNAL_RETRY: Final = "signal retry"
 DEVICE_RETRY: Final = "device retry"
 
@@ -97,7 +98,7 @@ def on_down_requested(state: State, event: DownRequested, stamped: Stamped) -> S
 
 def on_network(state: State, event: NetworkCameUp | NetworkWentDown | NetworkChanged, stamped: Stamped) -> State:
     before = state.link.network
-    state = replace(state, link=Link(True, event.network, stamped.at))
+    state = replace(state, link=Link(True, event.network, stamped.at, state.link.generation))
     if isinstance(event, NetworkChanged) and _moved(before, event.network):
         # What was idle over such a change is not trusted: TCP may sleep for seconds before it notices.
         why = "the network changed"
@@ -222,6 +223,9 @@ def on_deadline(state: State, event: DeadlineReached, stamped: Stamped) -> State
         return replace(state, management=_dialing(state.management, stamped.at))
     if event.name == SIGNAL_RETRY and state.signal.retry_at == event.at:
         return replace(state, signal=_dialing(state.signal, stamped.at))
+    if event.name == NETWORK_RETRY and state.link.retry_at == event.at:
+        link = replace(state.link, generation=state.link.generation + 1, retry_at=None)
+        return replace(state, link=link)
     if event.name == DEVICE_RETRY and state.device.retry_at == event.at:
         return replace(state, device=_opening(state.device))
     return state
@@ -230,6 +234,10 @@ def on_deadline(state: State, event: DeadlineReached, stamped: Stamped) -> State
 def on_effect_failed(state: State, event: EffectFailed, stamped: Stamped) -> State:
     """Treat a driver's surprise as the failure that its effect reports when it is expected."""
     reason = f"unexpected: {event.reason}"
+    if event.effect == WatchNetwork.__name__:
+        # The last picture of the network stays: it is the best there is until we look again.
+        retry_at = stamped.at + backoff.DEVICE.delay(1, stamped.entropy)
+        return replace(state, link=replace(state.link, retry_at=retry_at))
     if event.effect == OpenManagement.__name__:
         return on_management_disconnected(state, ManagementDisconnected(event.generation, reason), stamped)
     if event.effect == OpenSignal.__name__:
@@ -246,12 +254,14 @@ def settle(state: State, at: float) -> State:
     """Start what has become possible, stop what has become pointless."""
     refused = state.management.status is _S.REFUSED
     network = state.wanted and state.link.up
-    why = "stopped" if not state.wanted else "no network"
+    why = "stopped" if not state.wanted else "management refused us" if refused else "no network"
     management = _settled(state.management, network and not refused, why, at)
     signal = _settled(state.signal, network and not refused and state.signal.server is not None, why, at)
     device = _device_settled(state.device, state.wanted and not refused and state.local is not None)
     if management is state.management and signal is state.signal and device is state.device:
         return state
+    if state.device.status is DeviceStatus.OPEN and device.status is not DeviceStatus.OPEN:
+        state = without_paths(state, at, why)
     return replace(state, management=management, signal=signal, device=device)
 
 

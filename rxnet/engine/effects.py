@@ -10,7 +10,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rxnet.events import EffectFailed
 from rxnet.model import Candidate, LocalPeer, Message, PeerKey, ServerAddress, SessionId, WireGuardPeer
+
+
+def failure(effect: Effect, error: BaseException) -> EffectFailed:
+    """Report an effect whose work ended with an exception: errors are events."""
+    return EffectFailed(
+        type(effect).__name__,
+        getattr(effect, "generation", 0),
+        f"{type(error).__name__}: {error}",
+        getattr(effect, "peer", None),
+    )
 
 
 class Effect:
@@ -26,6 +37,8 @@ class Effect:
 @dataclass(frozen=True, slots=True)
 class WatchNetwork(Effect):
     """Report the operating system's network now and on every real change. Reports: `Network...`, `NetlinkOverran`."""
+
+    generation: int = 0
 
     @property
     def resource(self) -> tuple[str, ...] | None:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final
 
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable
 
-from rxnet.engine.connections import device_effect, management_effect, signal_effect
+from rxnet.engine.connections import NETWORK_RETRY, device_effect, management_effect, signal_effect
 from rxnet.engine.effects import Effect, WaitUntil, WatchNetwork
 from rxnet.engine.inbox import Clock, Entropy, Inbox, Input, Reduce, Step
 from rxnet.engine.multicast import Multicast
 from rxnet.engine.news import news
 from rxnet.engine.offers import silent_round_effect, touched
-from rxnet.engine.operators import Epic, Perform, emitted, keyed, running, switch
+from rxnet.engine.operators import Epic, PeerWork, Perform, emitted, keyed, running, switch
 from rxnet.engine.paths import path_effect
 from rxnet.engine.pending import pending_epic
 from rxnet.engine.reduce import reduce as default_reduce
-from rxnet.engine.state import State
+from rxnet.engine.state import DeviceStatus, State
 from rxnet.engine.timers import wait_until
 from rxnet.engine.tunnels import addresses_epic, peers_epic
 from rxnet.events import EpicFailed, Event
@@ -28,19 +29,26 @@ from rxnet.model import PeerKey
 
 def network_effect(state: State) -> Effect | None:
     """The host's network is watched while we are wanted, and at no other time."""
-    return WatchNetwork() if state.wanted else None
+    if not state.wanted:
+        return None
+    if state.link.retry_at is not None:
+        return WaitUntil(NETWORK_RETRY, state.link.retry_at)
+    return WatchNetwork(state.link.generation)
 
 
 def _one(select: Callable[[State], Effect | None]) -> Epic:
     return lambda steps, perform: steps.pipe(running(select, perform))
 
 
+PATHS: Final = (PeerWork(attrgetter("agent"), path_effect),)
+
+
 def paths_epic(steps: Observable[Step], perform: Perform) -> Observable[Input]:
     """Keep each connected peer's path: outside the gate, because a path that works outlives signal."""
     return switch(
         steps,
-        lambda state: (state.wanted, state.device.generation),
-        lambda _device, first: steps.pipe(keyed((path_effect,), touched, perform, first)),
+        lambda state: state.device.generation if state.device.status is DeviceStatus.OPEN else None,
+        lambda _device, first: steps.pipe(keyed(PATHS, touched, perform, first)),
     )
 
 

@@ -121,12 +121,16 @@ class Inbox:
     def _work_off(self, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
         started = self._clock()
         queue = self._queue
-        while queue:
-            self._turn(queue.popleft())
-            if queue and self._clock() - started > DRAIN_BUDGET:
+        try:
+            while queue:
+                self._turn(queue.popleft())
+                if self._clock() - started > DRAIN_BUDGET:
+                    return
+        finally:
+            # Also when an observer raised, which it must not: what waits is worked off all the same.
+            self._scheduled = False
+            if queue:
                 self._schedule()
-                return
-        self._scheduled = False
 
     def _turn(self, item: Input) -> None:
         self._seq = seq = self._seq + 1

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from rxnet.engine.effects import SendMessages
 from rxnet.engine.evolve import evolve
 from rxnet.engine.inbox import Stamped
 from rxnet.engine.state import SILENT_ROUND, Agent, Peer, State, current, draw, keep_early, session_id
@@ -24,6 +25,7 @@ from rxnet.events import (
     AnswerReceived,
     CandidateReceived,
     CandidatesGathered,
+    EffectFailed,
     MessagesNotSent,
     MessagesSent,
     OfferReceived,
@@ -35,6 +37,10 @@ MAX_CANDIDATES: Final = 64
 
 CANDIDATE_MEMORY: Final = 5.0
 """Seconds for which candidates count that came before the agent they belong to was made."""
+
+
+REPEATED_WITHIN: Final = 1.0
+"""Seconds within which a candidate that comes again is the same news."""
 
 
 def on_offer(state: State, event: OfferReceived, stamped: Stamped) -> State:
@@ -61,9 +67,15 @@ def on_candidate(state: State, event: CandidateReceived, stamped: Stamped) -> St
     if peer is None:
         return evolve(state, early=keep_early(state.early, event.peer, event))
     candidate = event.candidate
-    if any(c.address == candidate.address and c.port == candidate.port for _, c in peer.candidates):
-        return state
-    candidates = (*peer.candidates, (stamped.at, candidate))[-MAX_CANDIDATES:]
+    others = peer.candidates
+    for known in others:
+        if known[1].address == candidate.address and known[1].port == candidate.port:
+            if stamped.at - known[0] < REPEATED_WITHIN:
+                return state
+            # Signalled again: it belongs to the session to come too.
+            others = tuple([c for c in others if c is not known])
+            break
+    candidates = (*others, (stamped.at, candidate))[-MAX_CANDIDATES:]
     return put_peer(state, evolve(peer, candidates=candidates), stamped.at)
 
 
@@ -101,7 +113,7 @@ def _new_agent(peer: Peer, session: SessionId, event: OfferReceived | AnswerRece
 
 def on_candidates_gathered(state: State, event: CandidatesGathered, stamped: Stamped) -> State:
     peer = current(state, event.peer)
-    if peer is None or peer.agent is None or peer.agent.generation != event.generation:
+    if peer is None or peer.agent is None or peer.agent.generation != event.generation or not state.gate.open:
         return state
     message = Candidates(stamped.seq, event.candidates)
     return put_peer(state, evolve(peer, outbox=peer.outbox.put(message)), stamped.at)
@@ -114,6 +126,15 @@ def on_messages_left(state: State, event: MessagesSent | MessagesNotSent, stampe
         return state
     outbox = peer.outbox.done(event.ids)
     return state if outbox is peer.outbox else put_peer(state, evolve(peer, outbox=outbox), stamped.at)
+
+
+def on_effect_failed(state: State, event: EffectFailed, stamped: Stamped) -> State:
+    """A send that ended in a surprise is over like one that was refused."""
+    peer = current(state, event.peer) if event.peer is not None else None
+    if peer is None or event.effect != SendMessages.__name__:
+        return state
+    ids = tuple(message.id for message in peer.outbox.sending)
+    return put_peer(state, evolve(peer, outbox=peer.outbox.done(ids)), stamped.at)
 
 
 def put_peer(state: State, peer: Peer, at: float) -> State:
@@ -148,4 +169,5 @@ REDUCERS: Final[tuple[tuple[type, Any], ...]] = (
     (CandidatesGathered, on_candidates_gathered),
     (MessagesSent, on_messages_left),
     (MessagesNotSent, on_messages_left),
+    (EffectFailed, on_effect_failed),
 )

@@ -24,7 +24,7 @@ def on_network_map(state: State, event: NetworkMapReceived, stamped: Stamped) ->
     if event.local is not None and event.local != state.local:
         state = evolve(state, local=event.local)
     state = _without(state, event.removed)
-    state = _with(state, event.changed, stamped.at)
+    state = _with(state, event.changed, stamped)
     if event.last:
         state = evolve(state, map_serial=event.serial)
     if state.early.order:
@@ -43,24 +43,25 @@ def _without(state: State, removed: tuple[PeerKey, ...]) -> State:
             if key in silent:
                 silent = silent.delete(key)
         after = peers.finish()
-    return evolve(state, peers=after, silent=silent, connected=connected)
+    round_at = state.silent_round_at if silent else None
+    return evolve(state, peers=after, silent=silent, silent_round_at=round_at, connected=connected)
 
 
-def _with(state: State, changed: tuple[RemotePeer, ...], at: float) -> State:
+def _with(state: State, changed: tuple[RemotePeer, ...], stamped: Stamped) -> State:
     if not changed:
         return state
     gate = state.gate
     with state.peers.mutate() as peers:
         for remote in changed:
             held = peers.get(remote.key)
-            peers[remote.key] = _new(remote, gate, at) if held is None else evolve(held, remote=remote)
+            peers[remote.key] = _new(remote, gate, stamped) if held is None else evolve(held, remote=remote)
         after = peers.finish()
     return evolve(state, peers=after)
 
 
-def _new(remote: RemotePeer, gate: Gate, at: float) -> Peer:
-    peer = Peer(remote, since=at)
-    return renewed(peer, gate, at) if gate.open else peer
+def _new(remote: RemotePeer, gate: Gate, stamped: Stamped) -> Peer:
+    peer = Peer(remote, since=stamped.at)
+    return renewed(peer, gate, stamped.at, stamped.seq) if gate.open else peer
 
 
 def _hand_over_early(state: State, changed: tuple[RemotePeer, ...], stamped: Stamped) -> State:
@@ -87,7 +88,7 @@ def on_map_while_silent(state: State, event: NetworkMapReceived, stamped: Stampe
     for key in changed:
         peer = current(state, key)
         if peer is not None and state.gate.open:
-            state = put_peer(state, renewed(peer, state.gate, stamped.at), stamped.at)
+            state = put_peer(state, renewed(peer, state.gate, stamped.at, stamped.seq), stamped.at)
     return state
 
 

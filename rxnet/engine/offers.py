@@ -18,7 +18,7 @@ from rxnet.engine.effects import Effect, SendMessages, WaitUntil
 from rxnet.engine.evolve import evolve
 from rxnet.engine.inbox import Stamped, Step
 from rxnet.engine.messages import put_peer
-from rxnet.engine.state import SILENT_ROUND, State, current, draw, offer_deadline
+from rxnet.engine.state import SILENT_ROUND, Peer, State, current, draw, offer_deadline
 from rxnet.events import DeadlineReached
 from rxnet.model import Offer, PeerKey
 
@@ -26,18 +26,16 @@ OFFER: Final = "offer"
 SILENT: Final = "silent peers"
 
 
-def deadline_effect(state: State, key: PeerKey) -> Effect | None:
+def deadline_effect(state: State, key: PeerKey, peer: Peer) -> Effect | None:
     """Under the gate: the wait for the next repeat."""
-    peer = current(state, key)
-    if peer is None or peer.next_offer is None:
+    if peer.next_offer is None:
         return None
     return WaitUntil(OFFER, peer.next_offer, key)
 
 
-def messages_effect(state: State, key: PeerKey) -> Effect | None:
+def messages_effect(state: State, key: PeerKey, peer: Peer) -> Effect | None:
     """Under the gate: the batch of messages on its way to a peer."""
-    peer = current(state, key)
-    if peer is None or not peer.outbox.sending:
+    if not peer.outbox.sending:
         return None
     return SendMessages(key, peer.outbox.sending, state.device.port)
 

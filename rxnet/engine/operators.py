@@ -19,6 +19,7 @@ operator costs it one comparison: most steps concern one peer, and every epic se
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import reactivex
@@ -26,9 +27,9 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from rxnet.engine.effects import Effect
+from rxnet.engine.effects import Effect, failure
 from rxnet.engine.inbox import Input, Step
-from rxnet.engine.state import State
+from rxnet.engine.state import Peer, State, current
 from rxnet.events import Event
 from rxnet.model import PeerKey
 
@@ -43,19 +44,51 @@ Operator = Callable[[Observable[Step]], Observable[Input]]
 _T = TypeVar("_T")
 _A = TypeVar("_A")
 Select = Callable[[State], Effect | None]
-SelectPeer = Callable[[State, PeerKey], Effect | None]
 Touched = Callable[[Step], Sequence[PeerKey]]
 
+
+@dataclass(frozen=True, slots=True)
+class PeerWork:
+    """One kind of effect that can be going on for a peer."""
+
+    part: Callable[[Peer], object]
+    """What of the peer the effect follows from: while that is the same, so is the effect, and it is not made anew."""
+    effect: Callable[[State, PeerKey, Peer], Effect | None]
+    """The effect that should be going on. The peer is the one `current` gives."""
+
+
 _NOTHING: Final[Any] = object()
+_GoingOn = tuple[object, Effect, abc.DisposableBase]
 
 
-def caused(effects: Observable[Event], cause: int) -> Observable[Input]:
-    """Carry the cause through an effect: what it reports was led to by the event that started it."""
+def started(perform: Perform, effect: Effect, cause: int) -> Observable[Input]:
+    """Perform an effect; what it reports was led to by the event that started it, and its errors are reports too."""
 
-    def with_cause(event: Event) -> Input:
-        return Input(event, cause)
+    def subscribe(observer: abc.ObserverBase[Input], _scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+        return _start(perform, effect, cause, observer.on_next, observer.on_completed)
 
-    return effects.pipe(ops.map(with_cause))
+    return Observable(subscribe)
+
+
+def _start(
+    perform: Perform,
+    effect: Effect,
+    cause: int,
+    put: Callable[[Input], None],
+    completed: Callable[[], None] | None = None,
+) -> abc.DisposableBase:
+    # `perform` promises not to raise and not to error. Should it, one effect fails and not the stream.
+    def on_next(event: Event) -> None:
+        put(Input(event, cause))
+
+    def on_error(error: Exception) -> None:
+        put(Input(failure(effect, error), cause))
+
+    try:
+        return perform(effect).subscribe(on_next, on_error, completed)
+    except Exception as error:
+        on_error(error)
+        return Disposable()
 
 
 def switch(
@@ -73,32 +106,28 @@ def running(select: Select, perform: Perform) -> Operator:
     """Keep the selected effect going: start it when it appears, cancel it when it changes or goes."""
 
     def project(effect: Effect | None, step: Step) -> Observable[Input]:
-        return reactivex.never() if effect is None else caused(perform(effect), step.stamped.seq)
+        return reactivex.never() if effect is None else started(perform, effect, step.stamped.seq)
 
     return lambda steps: switch(steps, select, project)
 
 
-def keyed(selects: Sequence[SelectPeer], touched: Touched, perform: Perform, first: Step) -> Operator:
-    """Keep each select's effect going for each peer.
+def keyed(kinds: Sequence[PeerWork], touched: Touched, perform: Perform, first: Step) -> Operator:
+    """Keep an effect of each kind going for each peer.
 
     Starts from `first` with all peers, then looks only at those a step touches. Disposing ends all of them: under the
     gate's `switch_map` that is how a thousand offers are cancelled at once.
     """
 
     def subscribe_to(observer: abc.ObserverBase[Input], steps: Observable[Step]) -> abc.DisposableBase:
-        work = [_KeyedWork(select, perform, observer.on_next) for select in selects]
-        every = sorted(first.after.peers)
-        for each in work:
-            each.look(first.after, every, first.stamped.seq)
+        work = _KeyedWork(kinds, perform, observer.on_next)
+        work.look(first.after, sorted(first.after.peers), first.stamped.seq)
 
         def on_step(step: Step) -> None:
-            keys = touched(step)
-            if keys:
-                for each in work:
-                    each.look(step.after, keys, step.stamped.seq)
+            if step.before.peers is not step.after.peers:
+                work.look(step.after, touched(step), step.stamped.seq)
 
         source = steps.subscribe(on_step, observer.on_error, observer.on_completed)
-        return CompositeDisposable(source, *(Disposable(each.dispose) for each in work))
+        return CompositeDisposable(source, Disposable(work.dispose))
 
     return _operator(subscribe_to)
 
@@ -110,7 +139,7 @@ def commanded(effect_of: Callable[[Step], Effect | None], perform: Perform) -> O
         def on_step(step: Step) -> None:
             effect = effect_of(step)
             if effect is not None:
-                observer.on_next(caused(perform(effect), step.stamped.seq))
+                observer.on_next(started(perform, effect, step.stamped.seq))
 
         return steps.subscribe(on_step, observer.on_error, observer.on_completed)
 
@@ -165,35 +194,39 @@ def _operator(
 
 
 class _KeyedWork:
-    """What is going on for each peer: the effect and how to end it."""
+    """What is going on for each peer, kind by kind: what it followed from, the effect, and how to end it."""
 
-    __slots__ = ("_going_on", "_perform", "_put", "_select")
+    __slots__ = ("_kinds", "_perform", "_put")
 
-    def __init__(self, select: SelectPeer, perform: Perform, put: Callable[[Input], None]) -> None:
-        self._select = select
+    def __init__(self, kinds: Sequence[PeerWork], perform: Perform, put: Callable[[Input], None]) -> None:
         self._perform = perform
         self._put = put
-        self._going_on: dict[PeerKey, tuple[Effect, abc.DisposableBase]] = {}
+        self._kinds: list[tuple[PeerWork, dict[PeerKey, _GoingOn]]] = [(kind, {}) for kind in kinds]
 
     def look(self, state: State, keys: Iterable[PeerKey], cause: int) -> None:
         for key in keys:
-            wanted = self._select(state, key)
-            held = self._going_on.get(key)
-            if held is None:
+            peer = current(state, key)
+            for kind, going_on in self._kinds:
+                held = going_on.get(key)
+                if peer is None:
+                    if held is not None:
+                        going_on.pop(key)[2].dispose()
+                    continue
+                part = kind.part(peer)
+                if held is not None and held[0] == part:
+                    continue
+                wanted = kind.effect(state, key, peer)
+                if held is not None:
+                    if held[1] == wanted:
+                        going_on[key] = (part, held[1], held[2])
+                        continue
+                    going_on.pop(key)[2].dispose()
                 if wanted is not None:
-                    self._start(key, wanted, cause)
-            elif held[0] != wanted:
-                del self._going_on[key]
-                held[1].dispose()
-                if wanted is not None:
-                    self._start(key, wanted, cause)
-
-    def _start(self, key: PeerKey, effect: Effect, cause: int) -> None:
-        put = self._put
-        subscription = self._perform(effect).subscribe(lambda event: put(Input(event, cause)))
-        self._going_on[key] = (effect, subscription)
+                    going_on[key] = (part, wanted, _start(self._perform, wanted, cause, self._put))
 
     def dispose(self) -> None:
-        going_on, self._going_on = self._going_on, {}
-        for _effect, subscription in going_on.values():
-            subscription.dispose()
+        for _kind, going_on in self._kinds:
+            ending = list(going_on.values())
+            going_on.clear()
+            for _part, _effect, subscription in ending:
+                subscription.dispose()

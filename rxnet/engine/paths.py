@@ -23,12 +23,11 @@ from rxnet.events import EffectFailed, NegotiationFailed, PathLost, PathSelected
 from rxnet.model import PeerKey, is_controlling
 
 
-def negotiation_effect(state: State, key: PeerKey) -> Effect | None:
+def negotiation_effect(state: State, key: PeerKey, peer: Peer) -> Effect | None:
     """Under the gate: the agent that is looking for a path."""
-    peer = current(state, key)
-    if peer is None or peer.agent is None or peer.agent.status is not AgentStatus.CHECKING:
-        return None
     agent = peer.agent
+    if agent is None or agent.status is not AgentStatus.CHECKING:
+        return None
     return Negotiate(
         key,
         agent.generation,
@@ -39,26 +38,28 @@ def negotiation_effect(state: State, key: PeerKey) -> Effect | None:
     )
 
 
-def candidates_effect(state: State, key: PeerKey) -> Effect | None:
+def candidates_effect(state: State, key: PeerKey, peer: Peer) -> Effect | None:
     """Under the gate: what the checking agent should know of the peer's addresses."""
-    peer = current(state, key)
-    if peer is None or peer.agent is None or peer.agent.status is not AgentStatus.CHECKING or not peer.candidates:
+    agent = peer.agent
+    if agent is None or agent.status is not AgentStatus.CHECKING or not peer.candidates:
         return None
-    return GiveCandidates(key, peer.agent.generation, tuple(c for _, c in peer.candidates))
+    return GiveCandidates(key, agent.generation, tuple([c for _, c in peer.candidates]))
 
 
-def path_effect(state: State, key: PeerKey) -> Effect | None:
+def path_effect(state: State, key: PeerKey, peer: Peer) -> Effect | None:
     """Not under the gate: a path that works outlives signal."""
-    peer = state.peers.get(key)
-    if peer is None or peer.agent is None or peer.agent.status is not AgentStatus.CONNECTED:
+    agent = peer.agent
+    if agent is None or agent.status is not AgentStatus.CONNECTED:
         return None
-    return KeepPath(key, peer.agent.generation)
+    return KeepPath(key, agent.generation)
 
 
 def on_path_selected(state: State, event: PathSelected, stamped: Stamped) -> State:
     peer = current(state, event.peer)
     if peer is None or peer.agent is None or peer.agent.generation != event.generation:
         return state
+    if not peer.connected and not state.gate.open:
+        return state  # the agent was cancelled when the gate closed; this was under way
     since = peer.since if peer.connected else stamped.at
     return put_peer(
         state,
@@ -109,7 +110,7 @@ def _afresh(peer: Peer, state: State, stamped: Stamped) -> Peer:
     """Offer again at once under an open gate; under a closed one the opening does it."""
     if not state.gate.open:
         return peer
-    return evolve(renewed(peer, evolve(state.gate, seed=stamped.entropy), stamped.at), reason=peer.reason)
+    return evolve(renewed(peer, evolve(state.gate, seed=stamped.entropy), stamped.at, stamped.seq), reason=peer.reason)
 
 
 def on_effect_failed(state: State, event: EffectFailed, stamped: Stamped) -> State:

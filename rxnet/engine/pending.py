@@ -12,24 +12,33 @@ that event alone starts the peers again::
 
 from __future__ import annotations
 
+from operator import attrgetter
+from typing import Final
+
 import reactivex
 from reactivex import Observable
 
 from rxnet.engine.inbox import Input, Step
 from rxnet.engine.offers import deadline_effect, messages_effect, touched
-from rxnet.engine.operators import Perform, keyed, switch
+from rxnet.engine.operators import PeerWork, Perform, keyed, switch
 from rxnet.engine.paths import candidates_effect, negotiation_effect
-from rxnet.engine.state import State
+from rxnet.engine.state import State, current
+from rxnet.model import PeerKey
 
-EFFECTS = (messages_effect, deadline_effect, negotiation_effect, candidates_effect)
-"""What can be pending for a peer, one of each at a time."""
+PENDING: Final = (
+    PeerWork(attrgetter("outbox"), messages_effect),
+    PeerWork(attrgetter("next_offer"), deadline_effect),
+    PeerWork(attrgetter("agent"), negotiation_effect),
+    PeerWork(attrgetter("agent", "candidates"), candidates_effect),
+)
+"""What can be pending for a peer, one of each kind at a time."""
 
 
 def pending_epic(steps: Observable[Step], perform: Perform) -> Observable[Input]:
     def project(epoch: int | None, first: Step) -> Observable[Input]:
         if epoch is None:
             return reactivex.never()
-        return steps.pipe(keyed(EFFECTS, touched, perform, first))
+        return steps.pipe(keyed(PENDING, touched, perform, first))
 
     return switch(steps, _open_epoch, project)
 
@@ -38,6 +47,7 @@ def _open_epoch(state: State) -> int | None:
     return state.gate.epoch if state.gate.open else None
 
 
-def has_pending(state: State, key: str) -> bool:
+def has_pending(state: State, key: PeerKey) -> bool:
     """Whether anything is pending for the peer: an offer, its answer, a deadline, a checking agent."""
-    return state.gate.open and any(effect(state, key) is not None for effect in EFFECTS)  # type: ignore[arg-type]
+    peer = current(state, key)
+    return peer is not None and state.gate.open and any(kind.effect(state, key, peer) is not None for kind in PENDING)

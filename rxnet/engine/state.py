@@ -106,6 +106,10 @@ class Link:
     """False until the first report after start."""
     network: HostNetwork = field(default_factory=HostNetwork)
     since: float = 0.0
+    generation: int = 0
+    """Of the watch."""
+    retry_at: float | None = None
+    """When to watch again, after the watch failed."""
 
     @property
     def up(self) -> bool:
@@ -159,7 +163,11 @@ class Outbox:
         if not self.sending:
             return Outbox((message,))
         waiting = tuple(m for m in self.waiting if isinstance(m, Candidates) or type(m) is not type(message))
-        return Outbox(self.sending, (*waiting, message)[-_WAITING_MESSAGES:])
+        if len(waiting) >= _WAITING_MESSAGES:
+            # Only batches of candidates can be so many. The oldest goes: it is the least likely still to be true.
+            oldest = next(m for m in waiting if isinstance(m, Candidates))
+            waiting = tuple(m for m in waiting if m is not oldest)
+        return Outbox(self.sending, (*waiting, message))
 
     def done(self, ids: tuple[int, ...]) -> Outbox:
         """The batch with these ids left; what waited goes next."""
@@ -277,11 +285,11 @@ def current(state: State, key: PeerKey) -> Peer | None:
     gate = state.gate
     if peer is None or peer.epoch == gate.epoch or not gate.open:
         return peer
-    return renewed(peer, gate, gate.opened_at)
+    return renewed(peer, gate, gate.opened_at, -gate.epoch)
 
 
-def renewed(peer: Peer, gate: Gate, at: float) -> Peer:
-    """Start the peer afresh in the gate's epoch: without a path, with a first offer in the outbox."""
+def renewed(peer: Peer, gate: Gate, at: float, message_id: int) -> Peer:
+    """Start the peer afresh in the gate's epoch: unless it has a path, with a first offer in the outbox."""
     if peer.connected:
         return evolve(peer, epoch=gate.epoch, outbox=Outbox())
     bits = draw(gate.seed, "session", peer.remote.key, peer.generation)
@@ -293,7 +301,7 @@ def renewed(peer: Peer, gate: Gate, at: float) -> Peer:
         agent=None,
         offers=1,
         next_offer=offer_deadline(at, 1, draw(gate.seed, "offer", peer.remote.key)),
-        outbox=Outbox((Offer(-gate.epoch, session),)),
+        outbox=Outbox((Offer(message_id, session),)),
     )
 
 

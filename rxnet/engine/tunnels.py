@@ -15,7 +15,7 @@ from reactivex import Observable
 from rxnet.engine.effects import AssignAddresses, Effect, SetPeers
 from rxnet.engine.inbox import Input, Step
 from rxnet.engine.offers import touched
-from rxnet.engine.operators import Perform, caused, commanded, running, switch
+from rxnet.engine.operators import Perform, commanded, running, started, switch
 from rxnet.engine.state import DeviceStatus, State
 from rxnet.model import PeerKey, WireGuardPeer, is_controlling
 
@@ -35,6 +35,12 @@ def wireguard_peer(state: State, key: PeerKey) -> WireGuardPeer | None:
         return WireGuardPeer(key, peer.remote.allowed_ips, incarnation=peer.incarnation)
     keepalive = KEEPALIVE if is_controlling(state.own_key, key) else 0
     return WireGuardPeer(key, peer.remote.allowed_ips, peer.path.remote, keepalive, peer.incarnation)
+
+
+def _tunnel_of(state: State, key: PeerKey) -> object:
+    """What a peer's configuration follows from; cheaper to compare than the configuration is to make."""
+    peer = state.peers.get(key)
+    return None if peer is None else (peer.remote, peer.path, peer.incarnation)
 
 
 def addresses_effect(state: State) -> Effect | None:
@@ -62,7 +68,7 @@ def peers_epic(steps: Observable[Step], perform: Perform) -> Observable[Input]:
             return _change(generation, step)
 
         later = steps.pipe(commanded(change, perform))
-        return reactivex.merge(*(caused(perform(effect), first.stamped.seq) for effect in full), later)
+        return reactivex.merge(*(started(perform, effect, first.stamped.seq) for effect in full), later)
 
     return switch(steps, _open_generation, project)
 
@@ -82,12 +88,13 @@ def _change(generation: int, step: Step) -> Effect | None:
         return None
     changed, removed = [], []
     for key in touched(step):
+        if _tunnel_of(step.before, key) == _tunnel_of(step.after, key):
+            continue
         before, after = wireguard_peer(step.before, key), wireguard_peer(step.after, key)
-        if after is None:
-            if before is not None:
-                removed.append(key)
-        elif after != before:
+        if after is not None:
             changed.append(after)
+        elif before is not None:
+            removed.append(key)
     if not changed and not removed:
         return None
     return SetPeers(generation, tuple(changed), tuple(removed))
