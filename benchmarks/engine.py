@@ -45,6 +45,7 @@ from rxnet.model import Candidate, HostNetwork, LocalPeer, PeerKey, RemotePeer, 
 
 ROUNDS = 7
 OWN_KEY = PeerKey(base64.b64encode(bytes([255]) * 32).decode())
+SESSION = SessionId("0102030405")
 LOCAL = LocalPeer(IPv4Interface("100.64.0.1/10"))
 
 
@@ -104,19 +105,23 @@ class Bench:
         while len(set(target)) > 1:
             await asyncio.sleep(0)
 
+    def establish(self) -> None:
+        """Give every peer an agent, as after the first answers."""
+        for key in self.keys:
+            self.engine.put(AnswerReceived(key, SESSION, ufrag="u"))
+
     def events(self, count: int, seed: int) -> Iterator[Event]:
         dice = random.Random(seed)
         for n in range(count):
             key = self.keys[dice.randrange(len(self.keys))]
-            session = SessionId("0102030405")
-            throw = dice.random()
+                throw = dice.random()
             if throw < 0.4:
                 candidate = Candidate("1", 1, "10.0.0.9", 1000 + n % 8, "host")
                 yield CandidateReceived(key, candidate)
             elif throw < 0.6:
-                yield OfferReceived(key, session, ufrag="u")
+                yield OfferReceived(key, SESSION, ufrag="u")
             elif throw < 0.8:
-                yield AnswerReceived(key, session, ufrag="u")
+                yield AnswerReceived(key, SESSION, ufrag="u")
             elif throw < 0.9:
                 peer = self.engine.state.peers[key]
                 yield MessagesSent(key, tuple(m.id for m in peer.outbox.sending))
@@ -138,6 +143,8 @@ class Bench:
 async def cost(sizes: list[int], count: int) -> dict[int, list[float]]:
     benches = {size: Bench(size) for size in sizes}
     for bench in benches.values():
+        await bench.settled()
+        bench.establish()
         await bench.settled()
         await bench.round(2000, 0)
     return {
