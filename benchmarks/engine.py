@@ -114,7 +114,7 @@ class Bench:
         dice = random.Random(seed)
         for n in range(count):
             key = self.keys[dice.randrange(len(self.keys))]
-                throw = dice.random()
+            throw = dice.random()
             if throw < 0.4:
                 candidate = Candidate("1", 1, "10.0.0.9", 1000 + n % 8, "host")
                 yield CandidateReceived(key, candidate)

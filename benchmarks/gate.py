@@ -178,7 +178,9 @@ def main() -> None:
     closed = [r[1] for r in results]
     print(f"{options.peers} pending peers, each with an agent that checks; {options.rounds} rounds")
     print(f"  reduced and disposed   {statistics.median(r[0] for r in results):6.1f} ms (median)")
-    print(f"  last agent closed      {statistics.median(closed):6.1f} ms (median), {min(closed):.1f} to {max(closed):.1f}")
+    print(
+        f"  last agent closed      {statistics.median(closed):6.1f} ms (median), {min(closed):.1f} to {max(closed):.1f}"
+    )
     if options.json:
         with open(options.json, "w") as file:
             json.dump({"peers": options.peers, "closed_ms": closed}, file)

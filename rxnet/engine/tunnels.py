@@ -40,7 +40,9 @@ def wireguard_peer(state: State, key: PeerKey) -> WireGuardPeer | None:
 def _tunnel_of(state: State, key: PeerKey) -> object:
     """What a peer's configuration follows from; cheaper to compare than the configuration is to make."""
     peer = state.peers.get(key)
-    return None if peer is None else (peer.remote, peer.path, peer.incarnation)
+    if peer is None:
+        return None
+    return (peer.remote.allowed_ips, peer.path and peer.path.remote, peer.incarnation)
 
 
 def addresses_effect(state: State) -> Effect | None:
