@@ -221,7 +221,7 @@ class Client:
     def _publish(self, step: Step) -> None:
         """Called inside the drain: hands on, calls nobody."""
         event = step.stamped.event
-        self._drivers.observe(step.after)
+        self._drivers.observe(step)
         self._events.publish(step.stamped)
         if step.after is not step.before:
             self._states.publish(step.after)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import secrets
 import string
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rxnet.model import PeerKey, SessionId
 
 _SESSIONS_PER_PEER = 4
-_PEERS = 20_000
+_STRANGERS = 256
+"""Keys whose credentials are kept although the network map does not list them (yet): anybody can send us those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +35,50 @@ def new_credentials() -> IceCredentials:
     )
 
 
-class CredentialStore:
-    """Ours for each peer, theirs for each session; bounded, the least recently named go first."""
+_Sessions = OrderedDict[SessionId | None, IceCredentials]
 
-    def __init__(self) -> None:
-        self._ours: OrderedDict[PeerKey, IceCredentials] = OrderedDict()
-        self._theirs: OrderedDict[PeerKey, OrderedDict[SessionId | None, IceCredentials]] = OrderedDict()
+
+class CredentialStore:
+    """Ours for each peer, theirs for each session; bounded, the least recently named go first.
+
+    :param is_listed: tells whether the network map lists a key. Strangers have a small store of their own, so that
+        offers under invented keys cannot push out what real peers said.
+    """
+
+    def __init__(self, is_listed: Callable[[PeerKey], bool] = lambda key: True) -> None:
+        self._is_listed = is_listed
+        self._ours: dict[PeerKey, IceCredentials] = {}
+        self._theirs: dict[PeerKey, _Sessions] = {}
+        self._strangers: OrderedDict[PeerKey, _Sessions] = OrderedDict()
 
     def ours(self, peer: PeerKey) -> IceCredentials:
         """Our credentials towards `peer`: the same for all sessions, so that a peer that missed one still fits."""
         found = self._ours.get(peer)
         if found is None:
             found = self._ours[peer] = new_credentials()
-            if len(self._ours) > _PEERS:
-                self._ours.popitem(last=False)
         return found
 
     def remember(self, peer: PeerKey, session: SessionId | None, credentials: IceCredentials) -> None:
         """Keep what an offer or answer of `peer` said; the session may be absent (old clients)."""
-        sessions = self._theirs.setdefault(peer, OrderedDict())
+        if self._is_listed(peer):
+            sessions = self._theirs.setdefault(peer, self._strangers.pop(peer, OrderedDict()))
+        else:
+            sessions = self._strangers.setdefault(peer, OrderedDict())
+            self._strangers.move_to_end(peer)
+            if len(self._strangers) > _STRANGERS:
+                self._strangers.popitem(last=False)
         sessions[session] = credentials
         sessions.move_to_end(session)
-        self._theirs.move_to_end(peer)
         if len(sessions) > _SESSIONS_PER_PEER:
             sessions.popitem(last=False)
-        if len(self._theirs) > _PEERS:
-            self._theirs.popitem(last=False)
 
     def theirs(self, peer: PeerKey, session: SessionId | None) -> IceCredentials | None:
         """The credentials of that session, or None if they were never told or are long forgotten."""
-        sessions = self._theirs.get(peer)
+        sessions = self._theirs.get(peer) or self._strangers.get(peer)
         return sessions.get(session) if sessions is not None else None
 
     def forget(self, peer: PeerKey) -> None:
         """Drop both sides' credentials of a peer that is no longer wanted."""
         self._ours.pop(peer, None)
         self._theirs.pop(peer, None)
+        self._strangers.pop(peer, None)

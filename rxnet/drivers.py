@@ -6,6 +6,7 @@ as a callable.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,10 @@ from rxnet.config import ClientConfig
 from rxnet.credentials import CredentialStore
 from rxnet.engine import effects
 from rxnet.engine.effects import Effect
+from rxnet.engine.inbox import Step
 from rxnet.engine.state import DeviceStatus, State
 from rxnet.errors import ConfigError, DeviceError
+from rxnet.events import PeerRemoved
 from rxnet.ice.driver import IceDriver
 from rxnet.ice.port import PortHolder
 from rxnet.identity import public_key
@@ -29,6 +32,7 @@ from rxnet.signal.client import SignalDriver
 from rxnet.system.addresses import HostAddresses
 from rxnet.system.monitor import NetworkMonitor
 from rxnet.system.undo import open_journal
+from rxnet.wire.trust import system_root_certificates
 from rxnet.wireguard.device import Device, PeerStats
 from rxnet.wireguard.driver import DeviceDriver
 from rxnet.wireguard.userspace import UserspaceDevice
@@ -57,11 +61,11 @@ class Drivers:
         :raises ConfigError: if the directory is another client's, or the certificates cannot be read.
         """
         config = self._config
-        certificates = _read_certificates(config.root_certificates)
+        certificates = await asyncio.to_thread(_read_certificates, config.root_certificates)
         self._journal = open_journal(config.state_directory)
         for outcome in await self._journal.undo_all():
             logger.info("left by an earlier run: {}", outcome.text)
-        credentials = CredentialStore()
+        credentials = self._credentials = CredentialStore(self._is_listed)
         self._port = PortHolder()
         self._device = DeviceDriver(
             self._make_device, opened=self._port.device_opened, closing=self._port.device_closing
@@ -108,9 +112,12 @@ class Drivers:
             effects.KeepPath: self._ice.keep_path,
         }
 
-    def observe(self, state: State) -> None:
+    def observe(self, step: Step) -> None:
         """Keep the state for those drivers that ask about it (addresses, the interface's name)."""
-        self._state = state
+        self._state = step.after
+        event = step.stamped.event
+        if type(event) is PeerRemoved:
+            self._credentials.forget(event.peer)
 
     # -- for the client ------------------------------------------------------------------------------------------
 
@@ -159,6 +166,9 @@ class Drivers:
             ignored_interfaces=self._own_names(),
         )
 
+    def _is_listed(self, key: PeerKey) -> bool:
+        return self._state is not None and key in self._state.peers
+
     def _interface(self) -> str:
         device = self._device.device
         return device.name if device is not None else ""
@@ -184,7 +194,7 @@ class Drivers:
 
 def _read_certificates(path: Path | None) -> bytes | None:
     if path is None:
-        return None
+        return system_root_certificates()
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,0 +1,372 @@
+"""An ICE agent on the shared port: aioice's checks and check list, with our own sockets, pace and end.
+
+What differs from `aioice.Connection`, and why:
+
+* no sockets: all host candidates live on the `StunPort` (`_Side` stands for one local address);
+* `start` instead of `connect`: event-driven where aioice polls each 20 ms, and nothing to await;
+* `discard` instead of `close`: at once and without awaiting, so that a thousand agents go in milliseconds;
+* a check from the other side makes our own check of that pair go out again at once (RFC 8445 section 7.3.1.4; aioice
+  leaves a check that is under way to its timer: half a second lost in hole punching);
+* regular nomination: one pair, which stays (signal document, 4.5: Go peers keep the first one they hear of);
+* requests that are not authentic get no answer; no consent checks (`keeper.py` watches the path).
+
+aioice is pinned to 0.13; `PRIVATE_NAMES` is what we use of its inside, and a test asserts that they exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Final, Protocol
+
+import aioice
+from aioice import stun
+from aioice.candidate import candidate_foundation, candidate_priority
+from aioice.ice import CandidatePair, StunProtocol
+
+from rxnet.credentials import IceCredentials
+from rxnet.ice.packets import Address, parse_stun
+from rxnet.ice.port import StunPort
+from rxnet.ice.transaction import Answer, Transaction
+from rxnet.model import Candidate, Endpoint, Path
+
+PRIVATE_NAMES: Final = (
+    "_check_list",
+    "_check_list_done",
+    "_check_periodic",
+    "_closing",
+    "_early_checks",
+    "_early_checks_done",
+    "_find_remote_candidate",
+    "_nominated",
+    "_pair_remote_candidate",
+    "_protocols",
+    "_remote_candidates",
+)
+"""Private names of `aioice.Connection` that this module relies on."""
+
+_TA = 0.02
+"""Seconds between the starts of two checks (RFC 8445 section 14.2 has 50 ms, aioice 20 ms)."""
+_PAIRS = 100
+"""Longest check list (RFC 8445 section 6.1.2.5)."""
+_REMOTE_CANDIDATES = 32
+_LOCALS = 16
+
+_OPEN = (CandidatePair.State.WAITING, CandidatePair.State.FROZEN)
+
+
+class AgentObserver(Protocol):
+    """Who wants to know what an agent learns. Called from the event loop, must not block."""
+
+    def selected(self, path: Path) -> None:
+        """A pair was nominated, or another one than before."""
+
+    def alive(self) -> None:
+        """Something authentic came from the peer: a check, or the answer to one of ours."""
+
+
+@lru_cache(maxsize=256)
+def _local_candidate(local: str, port: int, priority: int) -> aioice.Candidate:
+    """What aioice wants to know of a local address: the same for all agents, and never changed."""
+    return aioice.Candidate(candidate_foundation("host", "udp", local), 1, "udp", priority, local, port, "host")
+
+
+class _Side(StunProtocol):
+    """What aioice takes for a socket of one local address."""
+
+    def __init__(self, agent: Agent, port: StunPort, local: str, priority: int) -> None:
+        super().__init__(agent)
+        self._port = port
+        self._local = local
+        self.local_candidate = _local_candidate(local, port.port, priority)
+        self.under_way: dict[Address, Transaction] = {}
+        self.round_trips: dict[Address, float] = {}
+        """Seconds, of the last answer from there."""
+        self.mapped: dict[Address, Address] = {}
+        """Our address as seen from there."""
+
+    def send_stun(self, message: stun.Message, addr: Address) -> None:
+        self._port.send(bytes(message), self._local, addr)
+
+    async def request(
+        self,
+        request: stun.Message,
+        addr: Address,
+        integrity_key: bytes | None = None,
+        retransmissions: int | None = None,
+    ) -> tuple[stun.Message, Address]:
+        """aioice's way to run a check; its own would need a socket and has other pauses."""
+        if integrity_key is not None:
+            request.add_message_integrity(integrity_key)
+        answered: asyncio.Future[Answer | None]
+        answered = asyncio.get_running_loop().create_future()
+
+        def on_end(answer: Answer | None) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        transaction = Transaction(self._port, self._local, addr, request, on_end, key=integrity_key)
+        self.under_way[addr] = transaction
+        try:
+            answer = await answered
+        finally:
+            transaction.cancel()
+            if self.under_way.get(addr) is transaction:
+                del self.under_way[addr]
+        if answer is None:
+            raise stun.TransactionTimeout
+        message, source, round_trip = answer
+        if message.message_class != stun.Class.RESPONSE:
+            raise stun.TransactionFailed(message)
+        self.round_trips[addr] = round_trip
+        self.mapped[addr] = message.attributes.get("XOR-MAPPED-ADDRESS", (self._local, self._port.port))
+        return message, source
+
+    async def close(self) -> None:
+        """There is no socket to close; `Agent.discard` does the rest."""
+
+
+class Agent(aioice.Connection):
+    """The agent of one session with one peer.
+
+    :param locals: our addresses as text, best first; the port must serve their families.
+    :param may_talk_to: whether an address may be sent to at all (never the overlay: a tunnel within the tunnel).
+    """
+
+    def __init__(
+        self,
+        port: StunPort,
+        locals: Iterable[str],
+        *,
+        ours: IceCredentials,
+        theirs: IceCredentials,
+        controlling: bool,
+        observer: AgentObserver,
+        may_talk_to: Callable[[str], bool] = lambda address: True,
+        is_local: Callable[[str], bool] = lambda address: False,
+    ) -> None:
+        super().__init__(ice_controlling=controlling, local_username=ours.ufrag, local_password=ours.pwd)
+        self.remote_username = theirs.ufrag
+        self.remote_password = theirs.pwd
+        self.remote_is_lite = True  # all that it means to aioice: nominate one pair when it has answered
+        self.observer = observer
+        self._port = port
+        self._may_talk_to = may_talk_to
+        self._is_local = is_local
+        self._sides: dict[str, _Side] = {}
+        self._pacer: asyncio.TimerHandle | None = None
+        self._path: tuple[CandidatePair, Path] | None = None
+        for local in locals:
+            self._side(local)
+        port.demux.register(ours.ufrag, self)
+
+    def __repr__(self) -> str:
+        return f"Agent({self.local_username}:{self.remote_username})"
+
+    # -- what drivers ask ----------------------------------------------------------------------------------------
+
+    @property
+    def remote_ufrag(self) -> str:
+        """The other side's user fragment."""
+        return self.remote_username or ""
+
+    @property
+    def port(self) -> StunPort:
+        """The port it lives on."""
+        return self._port
+
+    @property
+    def discarded(self) -> bool:
+        """True after `discard`."""
+        return self._closing
+
+    @property
+    def path(self) -> Path | None:
+        """The selected path, or None so far."""
+        return self._path[1] if self._path is not None else None
+
+    def is_side(self, address: str, port: int) -> bool:
+        """Whether this is one of our host candidates."""
+        return address in self._sides and port == self._port.port
+
+    def start(self) -> None:
+        """Begin the checks: with the candidates known so far, and with checks that came before."""
+        if self._closing or self._early_checks_done:
+            return
+        for remote in self._remote_candidates:
+            self._pair_remote_candidate(remote)
+        self.sort_check_list()
+        self._early_checks_done = True
+        while self._early_checks and not self._closing:
+            self.check_incoming(*self._early_checks.popleft())
+        self._pace()
+
+    async def add_remote(self, candidate: Candidate) -> bool:
+        """Add a candidate of the peer's; False if it is known already or the list is full.
+
+        The end of candidates is never told: aioice would then give up, and refuse what comes late.
+        """
+        if self._closing or len(self._remote_candidates) >= _REMOTE_CANDIDATES:
+            return False
+        known = len(self._remote_candidates)
+        await self.add_remote_candidate(
+            aioice.Candidate(
+                candidate.foundation,
+                candidate.component,
+                candidate.transport,
+                candidate.priority,
+                candidate.address,
+                candidate.port,
+                candidate.type,
+            )
+        )
+        if self._early_checks_done and self._pacer is None:
+            self._pace()
+        return len(self._remote_candidates) > known
+
+    def discard(self) -> None:
+        """End at once: no check, no answer, no timer is left. Idempotent; does not await and must not."""
+        if self._closing:
+            return
+        self._closing = True
+        self._check_list_done = True
+        self._port.demux.unregister(self.local_username, self)
+        if self._pacer is not None:
+            self._pacer.cancel()
+            self._pacer = None
+        for pair in self._check_list:
+            if pair.task is not None:
+                pair.task.cancel()
+        for side in self._sides.values():
+            # Here and not only when the cancelled checks run: nothing may be sent from now on.
+            for transaction in side.under_way.values():
+                transaction.cancel()
+        self._check_list.clear()
+        self._early_checks.clear()
+        self._nominated.clear()
+        self._protocols.clear()
+        self._sides.clear()
+
+    def ask(self) -> bytes | None:
+        """Send one check over the selected path, once; gives its transaction id, or None without a path.
+
+        Whoever asks takes the answer from the port's demultiplexer. When our address has gone, another of the same
+        family asks in its place: WireGuard follows, and the answer says that the path lives on.
+        """
+        if self._closing or self._path is None:
+            return None
+        pair = self._path[0]
+        side = self._present(pair.local_candidate.host)
+        if side is None:
+            return None
+        request = self.build_request(pair, nominate=False)
+        request.add_message_integrity((self.remote_password or "").encode())
+        side.send_stun(request, pair.remote_addr)
+        return request.transaction_id
+
+    def _present(self, local: str) -> _Side | None:
+        if self._is_local(local):
+            return self._sides.get(local)
+        family = [other for other in self._sides if (":" in other) == (":" in local) and self._is_local(other)]
+        return self._sides[family[0]] if family else self._sides.get(local)
+
+    # -- what the port brings ------------------------------------------------------------------------------------
+
+    def take_request(self, message: bytes, source: Address, local: str) -> bool:
+        """See `demux.Answerer`."""
+        if self._closing:
+            return False
+        side = self._sides.get(local)
+        if side is None and self._is_local(local):
+            side = self._side(local)  # an address that came after the agent did
+        if side is None:
+            return False
+        parsed = parse_stun(message)
+        # aioice takes PRIORITY for granted. An unauthentic request gets no answer, so it is looked at here.
+        if (
+            parsed is None
+            or not isinstance(parsed.attributes.get("PRIORITY"), int)
+            or not parsed.check_message_integrity(self.local_password.encode())
+            or not self._acceptable(source)
+        ):
+            return False
+        self.observer.alive()
+        if not self._closing:
+            self.request_received(parsed, source, side)
+        return True
+
+    def _acceptable(self, source: Address) -> bool:
+        if any(known.host == source[0] and known.port == source[1] for known in self._remote_candidates):
+            return True
+        return len(self._check_list) < _PAIRS and self._may_talk_to(source[0])
+
+    def _side(self, local: str) -> _Side | None:
+        if local in self._sides or len(self._sides) >= _LOCALS or not self._port.can_send_from(local):
+            return self._sides.get(local)
+        side = _Side(self, self._port, local, candidate_priority(1, "host", 65535 - len(self._sides)))
+        self._sides[local] = side
+        self._protocols.append(side)
+        return side
+
+    # -- aioice, changed -----------------------------------------------------------------------------------------
+
+    def _pace(self) -> None:
+        """Start the next check, and come back as long as there is one to start."""
+        self._pacer = None
+        if self._closing or self._check_list_done:
+            return
+        self._check_periodic()
+        if any(pair.task is None and pair.state in _OPEN for pair in self._check_list):
+            self._pacer = asyncio.get_running_loop().call_later(_TA, self._pace)
+
+    def check_incoming(self, message: stun.Message, addr: Address, protocol: StunProtocol) -> None:
+        """aioice's handling of an authentic check, and what it leaves out: send ours again that is under way."""
+        super().check_incoming(message, addr, protocol)
+        side = self._sides.get(protocol.local_candidate.host)
+        transaction = side.under_way.get(addr) if side is not None else None
+        if transaction is not None:
+            transaction.nudge()
+
+    def check_complete(self, pair: CandidatePair) -> None:
+        """aioice's end of a check; then tell of a selected pair."""
+        super().check_complete(pair)
+        if self._closing:
+            return
+        if pair.state == CandidatePair.State.SUCCEEDED:
+            self.observer.alive()
+        if pair.nominated and self._nominated.get(pair.component) is pair:
+            self._select(pair)
+        elif self._pacer is None:
+            self._pace()
+
+    def _select(self, pair: CandidatePair) -> None:
+        if self._path is not None and self._path[0] is pair:
+            return  # Go peers repeat the nomination until they hear our answer
+        self._path = (pair, self._describe(pair))
+        for other in self._check_list:
+            if other is not pair and other.task is not None:
+                other.task.cancel()
+                other.task = None
+                # Not IN_PROGRESS: a check of the peer's shall be able to bring it back.
+                self.check_state(other, CandidatePair.State.FAILED)
+        self.observer.selected(self._path[1])
+
+    def _describe(self, pair: CandidatePair) -> Path:
+        side = self._sides[pair.local_candidate.host]
+        local = Endpoint(*pair.local_addr)
+        mapped = side.mapped.get(pair.remote_addr, pair.local_addr)
+        return Path(
+            local=local,
+            remote=Endpoint(*pair.remote_addr),
+            local_type="host" if mapped == pair.local_addr else "srflx",
+            remote_type=pair.remote_candidate.type,
+            round_trip=side.round_trips.get(pair.remote_addr, 0.0),
+        )
+
+    def respond_error(
+        self, request: stun.Message, addr: Address, protocol: StunProtocol, error_code: tuple[int, str]
+    ) -> None:
+        """Only a role conflict is worth an answer; all other errors would only tell strangers that we are here."""
+        if error_code[0] == 487:
+            super().respond_error(request, addr, protocol, error_code)
