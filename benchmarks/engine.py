@@ -23,6 +23,7 @@ import reactivex
 from reactivex.disposable import Disposable
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
+from rxnet.cli.collector import calm_collector
 from rxnet.engine.effects import Effect
 from rxnet.engine.engine import Engine
 from rxnet.engine.feed import Feed
@@ -148,7 +149,7 @@ async def cost(sizes: list[int], count: int) -> dict[int, list[float]]:
         await bench.settled()
         await bench.round(2000, 0)
     return {
-        size: [r for r in rounds]
+        size: list(rounds)
         for size, rounds in zip(
             sizes,
             zip(*[[await benches[s].round(count, n) for s in sizes] for n in range(ROUNDS)], strict=True),
@@ -164,6 +165,7 @@ def main() -> None:
     parser.add_argument("--json")
     options = parser.parse_args()
     sizes = [int(size) for size in options.peers.split(",")]
+    calm_collector()  # as `rxnet up` does
     results = asyncio.run(cost(sizes, options.events))
     print(f"{'peers':>8} {'us/event':>10} {'events/s':>10}   (median of {ROUNDS} rounds, 3 subscribers)")
     for size, rounds in results.items():

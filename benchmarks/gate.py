@@ -21,6 +21,7 @@ from typing import Any
 
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
+from rxnet.cli.collector import calm_collector
 from rxnet.credentials import CredentialStore, new_credentials
 from rxnet.engine import effects
 from rxnet.engine.engine import Engine
@@ -174,6 +175,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json")
     options = parser.parse_args()
+    calm_collector()  # as `rxnet up` does
     results = asyncio.run(measure(options.peers, options.rounds))
     closed = [r[1] for r in results]
     print(f"{options.peers} pending peers, each with an agent that checks; {options.rounds} rounds")

@@ -201,6 +201,11 @@ class Client:
         self._running()
         return self._drivers.packets_through_python
 
+    def host_changes(self) -> tuple[str, ...]:
+        """What this client has changed on the host and would take back, one line each."""
+        self._running()
+        return self._drivers.host_changes()
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _running(self) -> Engine:

@@ -95,6 +95,9 @@ class Drivers:
         """Let go of everything that outlives its effects."""
         self._ice.close()
         if self._journal is not None:
+            # What the effects took back themselves is not in it any more; on a foreign interface something may be.
+            for outcome in await self._journal.undo_all():
+                logger.info("taken back: {}", outcome.text)
             self._journal.close()
 
     def table(self) -> Mapping[type[Effect], Driver]:
@@ -132,6 +135,10 @@ class Drivers:
     async def log_out(self) -> None:
         """Delete this peer on the management server."""
         await self._management.logout()
+
+    def host_changes(self) -> tuple[str, ...]:
+        """The entries of the journal that are not taken back yet."""
+        return tuple(map(str, self._journal.pending())) if self._journal is not None else ()
 
     @property
     def ice_method(self) -> str:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
+from rxnet.cli.collector import calm_collector
 from rxnet.cli.ending import Ending
 from rxnet.cli.failure import Exit, Failure
 from rxnet.cli.logs import LineWriter
@@ -51,7 +52,7 @@ class Foreground:
         self._told_broken = False
 
     async def run(self) -> int:
-        logger.enable("rxnet")  # importing the client disabled it, as befits a library
+        calm_collector()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_loop_failed)
         sys.unraisablehook = _unraisable
@@ -79,7 +80,7 @@ class Foreground:
                 client,
                 self._config,
                 stop=lambda: ending.request("`rxnet down` or another call of the control socket"),
-                changes=HostChanges(journal=self._config.state_directory / JOURNAL),
+                changes=HostChanges(client.host_changes, self._config.state_directory / JOURNAL),
                 packets_through_python=lambda: client.packets_through_python,
             )
             try:

@@ -126,7 +126,7 @@ def _conclude(stage: Stage, screen: Screen, *, as_json: bool, kept: bool, left: 
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         screen.final(stage.timeline, stage.start, stage.start + (facts.seconds or 0.0))
-        screen.print(tables(facts, ascii_only=screen.ascii_only))
+        screen.print(tables(facts, screen.width, ascii_only=screen.ascii_only))
         _verdict(stage, screen)
         if kept:
             _tell_kept(look_around(stage), screen)

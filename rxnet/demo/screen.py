@@ -69,7 +69,14 @@ class Screen:
 
     def print(self, what: RenderableType) -> None:
         """Print above the picture."""
-        self.console.print(what)
+        if self._colours:
+            self.console.print(what)
+            return
+        with self.console.capture() as captured:
+            self.console.print(what)
+        for line in captured.get().splitlines():
+            self.console.file.write(f"{line.rstrip()}\n")  # tables are padded to their width
+        self.console.file.flush()
 
     def show(self, timeline: Timeline, start: float, now: float) -> None:
         """Draw the picture as of now, where it can move."""
@@ -83,10 +90,10 @@ class Screen:
             return
         label = label_width(timeline.lanes, self.width)
         axis = story_axis(timeline.times(), start, end, self.width - label)
-        self.console.print()
-        self.console.print(Text("What h1 saw. Each moment has a column of its own; idle times are shortened.", "dim"))
+        self.print(Text())
+        self.print(Text("What h1 saw. Each moment has a column of its own; idle times are shortened.", "dim"))
         for row in (*picture(timeline, axis, label=label, glyphs=self.glyphs), *legend(self.width, self.glyphs)):
-            self.console.print(self.styled(row))
+            self.print(self.styled(row))
 
     def styled(self, row: Row) -> Text:
         """A row with its colours."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from rxnet.demo.facts import Act, Facts
-from rxnet.demo.lan import Lan
+from rxnet.demo.lan import Lan, Place
 from rxnet.demo.marbles import Timeline
-from rxnet.demo.processes import Host, Program
+from rxnet.demo.processes import Host, Program, start_plane
 from rxnet.demo.screen import Screen
 from rxnet.demo.trace import Seen
 from rxnet.errors import RxnetError
@@ -44,6 +44,24 @@ class Stage:
         self.plane: Program | None = None
         self.hosts: list[Host] = []
         """All that were started, the silent one too."""
+
+    # -- starting; both block, and are meant for a thread. What is started is known at once, so that it is ended too if
+    # -- the one who waits for the thread is interrupted.
+
+    def start_plane(self) -> Program:
+        """Start the control plane.
+
+        :raises DeviceError: if it cannot be started.
+        """
+        self.plane = start_plane(self.lan, self.directory)
+        return self.plane
+
+    def start_host(self, place: Place) -> None:
+        """Start a host.
+
+        :raises DeviceError: if it cannot be started.
+        """
+        self.hosts.append(Host(place, self.directory))
 
     # -- who is who
 
@@ -84,6 +102,8 @@ class Stage:
 
     def all_connected(self) -> bool:
         """Whether each live host has a path to each other one."""
+        if len(self.live) < 2:
+            return True
         keys = {host.name: self.key(host.name) for host in self.live}
         if "" in keys.values():
             return False

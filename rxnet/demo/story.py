@@ -18,7 +18,7 @@ from rxnet.demo import counters
 from rxnet.demo.facts import PairPings, PeerFacts
 from rxnet.demo.prober import Echo
 from rxnet.demo.probes import Probes
-from rxnet.demo.processes import Host, Program, is_stopped, start_plane
+from rxnet.demo.processes import Program, is_stopped
 from rxnet.demo.stage import Stage, Stuck, plural, spread
 from rxnet.demo.trace import Seen
 from rxnet.wireguard.userspace import find_program
@@ -77,7 +77,7 @@ class Story:
     async def start_plane(self) -> None:
         stage = self.stage
         began = stage.act("A control plane starts: management, signal and STUN in one process.")
-        stage.plane = plane = await asyncio.to_thread(start_plane, stage.lan, stage.directory)
+        plane = await asyncio.to_thread(stage.start_plane)
         await stage.until(lambda: b"ready" in plane.lines(), _START_LIMIT, "the start of the control plane")
         stage.screen.note(f"ready after {time.time() - began:.2f} s")
 
@@ -87,15 +87,17 @@ class Story:
         limit = _START_LIMIT + _PER_HOST * len(stage.lan.hosts)
         first, *rest = stage.lan.hosts
         for place in reversed(rest):  # the silent one first: it is stopped as soon as it is registered
-            stage.hosts.append(await asyncio.to_thread(Host, place, stage.directory))
+            await asyncio.to_thread(stage.start_host, place)
         silent = stage.hosts[0]
         await stage.until(lambda: silent.trace.first("LoggedIn"), limit, f"the login of {silent.name}")
         silent.send(signal.SIGSTOP)
         await stage.until(lambda: all(map(stage.overlay, stage.hosts)), limit, "the login of all hosts")
+        tunnels = _TUNNEL_LIMIT + len(stage.hosts)
+        await stage.until(stage.all_connected, tunnels, "a tunnel for each pair of the other hosts")
         # h1 comes last, so that its offers to the silent host are young when its link is cut.
-        stage.hosts.append(await asyncio.to_thread(Host, first, stage.directory))
+        await asyncio.to_thread(stage.start_host, first)
         await stage.until(lambda: stage.overlay(stage.h1), limit, "the login of h1")
-        await stage.until(stage.all_connected, _TUNNEL_LIMIT + len(stage.hosts), "a tunnel for each pair of hosts")
+        await stage.until(stage.all_connected, tunnels, "a tunnel for each pair of hosts")
         opened = stage.h1.trace.first("DeviceOpened")
         facts.wireguard = "kernel" if opened and opened.data.get("kernel") else f"userspace, {find_program()}"
         took = time.time() - began
@@ -132,7 +134,7 @@ class Story:
     async def show_pending(self) -> None:
         stage, cut = self.stage, self.facts.cut
         name = stage.silent_name
-        stage.act(f"{name} is registered but frozen: it never answers, so the offer to it stays pending.")
+        stage.act(f"{name} is frozen: it cannot answer, so the offer that h1 sends it stays pending.")
         key = stage.key(name)
         await stage.until(lambda: self._offers_to(key), 10.0, f"an offer to {name}")
         self.probes.start(stage.h1.place.namespace, {host.name: stage.overlay(host)[4] for host in stage.others})
@@ -147,7 +149,7 @@ class Story:
 
     async def cut_link(self) -> None:
         stage, cut, trace = self.stage, self.facts.cut, self.stage.h1.trace
-        stage.act("The cable of h1 is pulled.")
+        stage.act("The cable of h1 is pulled. What was pending is cancelled at once.")
         self._cut_at = time.time()
         await asyncio.to_thread(stage.lan.cut, stage.lan.hosts[0])
         down = await self._event("NetworkWentDown", self._cut_at, 5.0)
@@ -166,7 +168,7 @@ class Story:
 
     async def heal_link(self) -> None:
         stage, trace = self.stage, self.stage.h1.trace
-        stage.act("The cable is plugged in again. Nobody tells rxnet; it notices and does the rest.")
+        stage.act("The cable is plugged in again. rxnet notices and does the rest.")
         self._cure = time.time()
         await asyncio.to_thread(stage.lan.heal, stage.lan.hosts[0])
         names = [host.name for host in stage.others]
@@ -181,10 +183,10 @@ class Story:
         paths = [peer.connected_after for peer in self.facts.peers if peer.connected_after is not None]
         back = self.facts.recovery
         if back.signal_after is not None:
-            stage.screen.note(f"signal was connected after {spread([back.signal_after])}; {back.started_by} started")
-            stage.screen.note(
-                f"{plural(back.started or 0, 'peer')}; first pings after {spread(pings)}, new paths after {spread(paths)}"
-            )
+            who = "that event" if back.started_by == "SignalConnected" else back.started_by or "something unknown"
+            what = f"{who} started {plural(back.started or 0, 'peer')}"
+            stage.screen.note(f"signal was connected after {spread([back.signal_after])}; {what}")
+        stage.screen.note(f"first pings after {spread(pings)}, new paths after {spread(paths)}")
         await asyncio.sleep(_BREATH)
 
     def _measure_cut(self) -> None:
@@ -232,7 +234,7 @@ class Story:
 
     async def without_signal(self) -> None:
         stage, outage, trace = self.stage, self.facts.signal_outage, self.stage.h1.trace
-        began = stage.act("The signal service goes away, the link stays: tunnels that are up do not need it.")
+        began = stage.act("The signal service goes away for a while. Tunnels do not need it.")
         self._plane.send(signal.SIGUSR1)
         lost = await self._event("SignalDisconnected", began, 10.0)
         await asyncio.sleep(_NO_SIGNAL)
@@ -252,7 +254,7 @@ class Story:
 
     async def without_python(self) -> None:
         stage, frozen = self.stage, self.facts.frozen
-        stage.act("Python is stopped on all hosts: the packets of the tunnels do not pass through it.")
+        stage.act("Python is stopped on all hosts. Packets do not pass through it.")
         try:
             for host in stage.live:
                 host.send(signal.SIGSTOP)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
+from typing import Final
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -11,28 +13,32 @@ from rich.text import Text
 
 from rxnet.demo.facts import Facts, PeerFacts
 
-NOT = "n/a"
+NOT: Final = "n/a"
+_NAMES: Final = 16
+"""Columns for the names of figures."""
 
 
-def tables(facts: Facts, *, ascii_only: bool = False) -> RenderableType:
+def tables(facts: Facts, width: int, *, ascii_only: bool = False) -> RenderableType:
     """Both parts, with the reasons for missing figures below."""
-    parts: list[RenderableType] = [Text(), _peers(facts, ascii_only), Text(), _figures(facts)]
-    parts += [Text(f"  {NOT}: {line}", "dim") for line in _reasons(facts)]
+    parts: list[RenderableType] = [Text(), _peers(facts, ascii_only), Text(), _figures(facts, width), Text()]
+    parts.append(Text("ping after, path after: seconds from the link's return to first ping, new path", "dim"))
+    parts += [Text(f"{NOT}: {line}", "dim") for line in _reasons(facts)]
     return Group(*parts)
 
 
 def _peers(facts: Facts, ascii_only: bool) -> Table:
-    table = Table(box=box.ASCII2 if ascii_only else box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+    look = box.ASCII2 if ascii_only else box.SIMPLE_HEAD
+    table = Table(box=look, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("peer")
-    table.add_column("path, from h1 to it", overflow="fold")
+    table.add_column("h1's end of the path\nthe peer's end", overflow="fold")
     for head in ("ping\nv4 ms", "ping\nv6 ms"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("pending\noffer", no_wrap=True)
-    for head in ("1st ping\nafter s", "new path\nafter s"):
+    for head in ("ping\nafter s", "path\nafter s"):
         table.add_column(head, justify="right", no_wrap=True)
     for peer in facts.peers:
         table.add_row(
-            peer.name + (" (frozen)" if peer.silent else ""), _path(peer), figure(peer.ping_ms),
+            peer.name + (" frozen" if peer.silent else ""), _path(peer), figure(peer.ping_ms),
             figure(peer.ping_v6_ms), "cancelled" if peer.offer_cancelled else "-",
             figure(peer.first_ping_after, 3), figure(peer.connected_after, 3),
         )  # fmt: skip
@@ -42,16 +48,14 @@ def _peers(facts: Facts, ascii_only: bool) -> Table:
 def _path(peer: PeerFacts) -> str:
     if peer.path is None:
         return NOT
-    return "{local} {local_type}\n-> {remote} {remote_type}".format(**peer.path)
+    return "{local} {local_type}\n{remote} {remote_type}".format(**peer.path)
 
 
-def _figures(facts: Facts) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column()
+def _figures(facts: Facts, width: int) -> Text:
+    lines: list[str] = []
     for name, value in figures(facts):
-        table.add_row(name, value)
-    return table
+        lines += textwrap.wrap(value, width, initial_indent=f"{name:<{_NAMES}}", subsequent_indent=" " * _NAMES)
+    return Text("\n".join(lines))
 
 
 def figures(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -61,8 +65,8 @@ def figures(facts: Facts) -> Iterator[tuple[str, str]]:
     yield (
         "cancelled",
         (
-            f"{count(cut.cancelled)} pending, {milliseconds(cut.cancelled_after_event, 1000)} after that event; "
-            f"{count(cut.messages_while_down)} messages sent until the link was back"
+            f"{count(cut.cancelled)} pending, {milliseconds(cut.cancelled_after_event, 1000)} later; "
+            f"then {count(cut.messages_while_down)} messages until the link was back"
         ),
     )
     yield "link back", f"signal connected after {seconds(back.signal_after)}"
@@ -92,7 +96,7 @@ def figures(facts: Facts) -> Iterator[tuple[str, str]]:
     yield (
         "tunnel packets",
         (
-            f"{total if carried else NOT} on the interfaces of {len(carried)} hosts (kernel), "
+            f"{total if carried else NOT} on {len(carried)} interfaces (kernel), "
             f"{python if known else NOT} through Python (driver)"
         ),
     )

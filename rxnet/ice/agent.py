@@ -1,10 +1,11 @@
 """An ICE agent on the shared port: aioice's checks and check list, with our own sockets, pace and end.
 
-What differs from `aioice.Connection`, and why:
+aioice keeps the check list, the states, the pairing, the roles and the answers. What differs from its `Connection`:
 
-* no sockets: all host candidates live on the `StunPort` (`_Side` stands for one local address);
+* no sockets: all host candidates live on the `StunPort` (a `Side` stands for one local address);
 * `start` instead of `connect`: event-driven where aioice polls each 20 ms, and nothing to await;
-* `discard` instead of `close`: at once and without awaiting, so that a thousand agents go in milliseconds;
+* checks run by callbacks, not in a task each, and `discard` replaces `close`: it ends everything at once without
+  awaiting, so that a thousand agents go in milliseconds;
 * a check from the other side makes our own check of that pair go out again at once (RFC 8445 section 7.3.1.4; aioice
   leaves a check that is under way to its timer: half a second lost in hole punching);
 * regular nomination: one pair, which stays (signal document, 4.5: Go peers keep the first one they hear of);
@@ -17,17 +18,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, Protocol, cast
 
 import aioice
 from aioice import stun
-from aioice.candidate import candidate_foundation, candidate_priority
+from aioice.candidate import candidate_priority
 from aioice.ice import CandidatePair, StunProtocol
 
 from rxnet.credentials import IceCredentials
 from rxnet.ice.packets import Address, parse_stun
 from rxnet.ice.port import StunPort
+from rxnet.ice.side import Side
 from rxnet.ice.transaction import Answer, Transaction
 from rxnet.model import Candidate, Endpoint, Path
 
@@ -38,8 +40,8 @@ PRIVATE_NAMES: Final = (
     "_closing",
     "_early_checks",
     "_early_checks_done",
-    "_find_remote_candidate",
     "_nominated",
+    "_nominating",
     "_pair_remote_candidate",
     "_protocols",
     "_remote_candidates",
@@ -66,67 +68,6 @@ class AgentObserver(Protocol):
         """Something authentic came from the peer: a check, or the answer to one of ours."""
 
 
-@lru_cache(maxsize=256)
-def _local_candidate(local: str, port: int, priority: int) -> aioice.Candidate:
-    """What aioice wants to know of a local address: the same for all agents, and never changed."""
-    return aioice.Candidate(candidate_foundation("host", "udp", local), 1, "udp", priority, local, port, "host")
-
-
-class _Side(StunProtocol):
-    """What aioice takes for a socket of one local address."""
-
-    def __init__(self, agent: Agent, port: StunPort, local: str, priority: int) -> None:
-        super().__init__(agent)
-        self._port = port
-        self._local = local
-        self.local_candidate = _local_candidate(local, port.port, priority)
-        self.under_way: dict[Address, Transaction] = {}
-        self.round_trips: dict[Address, float] = {}
-        """Seconds, of the last answer from there."""
-        self.mapped: dict[Address, Address] = {}
-        """Our address as seen from there."""
-
-    def send_stun(self, message: stun.Message, addr: Address) -> None:
-        self._port.send(bytes(message), self._local, addr)
-
-    async def request(
-        self,
-        request: stun.Message,
-        addr: Address,
-        integrity_key: bytes | None = None,
-        retransmissions: int | None = None,
-    ) -> tuple[stun.Message, Address]:
-        """aioice's way to run a check; its own would need a socket and has other pauses."""
-        if integrity_key is not None:
-            request.add_message_integrity(integrity_key)
-        answered: asyncio.Future[Answer | None]
-        answered = asyncio.get_running_loop().create_future()
-
-        def on_end(answer: Answer | None) -> None:
-            if not answered.done():
-                answered.set_result(answer)
-
-        transaction = Transaction(self._port, self._local, addr, request, on_end, key=integrity_key)
-        self.under_way[addr] = transaction
-        try:
-            answer = await answered
-        finally:
-            transaction.cancel()
-            if self.under_way.get(addr) is transaction:
-                del self.under_way[addr]
-        if answer is None:
-            raise stun.TransactionTimeout
-        message, source, round_trip = answer
-        if message.message_class != stun.Class.RESPONSE:
-            raise stun.TransactionFailed(message)
-        self.round_trips[addr] = round_trip
-        self.mapped[addr] = message.attributes.get("XOR-MAPPED-ADDRESS", (self._local, self._port.port))
-        return message, source
-
-    async def close(self) -> None:
-        """There is no socket to close; `Agent.discard` does the rest."""
-
-
 class Agent(aioice.Connection):
     """The agent of one session with one peer.
 
@@ -149,12 +90,11 @@ class Agent(aioice.Connection):
         super().__init__(ice_controlling=controlling, local_username=ours.ufrag, local_password=ours.pwd)
         self.remote_username = theirs.ufrag
         self.remote_password = theirs.pwd
-        self.remote_is_lite = True  # all that it means to aioice: nominate one pair when it has answered
         self.observer = observer
         self._port = port
         self._may_talk_to = may_talk_to
         self._is_local = is_local
-        self._sides: dict[str, _Side] = {}
+        self._sides: dict[str, Side] = {}
         self._pacer: asyncio.TimerHandle | None = None
         self._path: tuple[CandidatePair, Path] | None = None
         for local in locals:
@@ -238,10 +178,6 @@ class Agent(aioice.Connection):
         for pair in self._check_list:
             if pair.task is not None:
                 pair.task.cancel()
-        for side in self._sides.values():
-            # Here and not only when the cancelled checks run: nothing may be sent from now on.
-            for transaction in side.under_way.values():
-                transaction.cancel()
         self._check_list.clear()
         self._early_checks.clear()
         self._nominated.clear()
@@ -265,7 +201,7 @@ class Agent(aioice.Connection):
         side.send_stun(request, pair.remote_addr)
         return request.transaction_id
 
-    def _present(self, local: str) -> _Side | None:
+    def _present(self, local: str) -> Side | None:
         if self._is_local(local):
             return self._sides.get(local)
         family = [other for other in self._sides if (":" in other) == (":" in local) and self._is_local(other)]
@@ -301,10 +237,10 @@ class Agent(aioice.Connection):
             return True
         return len(self._check_list) < _PAIRS and self._may_talk_to(source[0])
 
-    def _side(self, local: str) -> _Side | None:
+    def _side(self, local: str) -> Side | None:
         if local in self._sides or len(self._sides) >= _LOCALS or not self._port.can_send_from(local):
             return self._sides.get(local)
-        side = _Side(self, self._port, local, candidate_priority(1, "host", 65535 - len(self._sides)))
+        side = Side(self, self._port, local, candidate_priority(1, "host", 65535 - len(self._sides)))
         self._sides[local] = side
         self._protocols.append(side)
         return side
@@ -320,13 +256,71 @@ class Agent(aioice.Connection):
         if any(pair.task is None and pair.state in _OPEN for pair in self._check_list):
             self._pacer = asyncio.get_running_loop().call_later(_TA, self._pace)
 
+    def check_start_task(self, pair: CandidatePair) -> None:
+        """Start the check of a pair, unless it is under way: by callbacks, where aioice has a task a check."""
+        if pair.task is None and not self._closing:
+            self.check_state(pair, CandidatePair.State.IN_PROGRESS)
+            self._check(pair, nominate=False)
+
+    def _check(self, pair: CandidatePair, nominate: bool) -> None:
+        request = self.build_request(pair, nominate=nominate)
+        key = (self.remote_password or "").encode()
+        request.add_message_integrity(key)
+        transaction = Transaction(
+            self._port,
+            pair.local_candidate.host,
+            pair.remote_addr,
+            request,
+            partial(self._checked, pair, request, nominate),
+            key=key,
+        )
+        # All that aioice does with a pair's task is to see that there is one, and to cancel it.
+        pair.task = cast("asyncio.Task[None]", transaction)
+
+    def _checked(self, pair: CandidatePair, request: stun.Message, nominate: bool, answer: Answer | None) -> None:
+        """The end of a check (RFC 8445 section 7.2.5)."""
+        pair.task = None
+        if answer is None or self._closing:
+            self._check_failed(pair)
+            return
+        message, source, round_trip = answer
+        if message.message_class != stun.Class.RESPONSE:
+            if message.error_code != 487:
+                self._check_failed(pair)
+                return
+            # Both have the same role, and the other side's tie-breaker won.
+            self.switch_role(ice_controlling="ICE-CONTROLLING" not in request.attributes)
+            self._nominating.discard(pair.component)
+            self._check(pair, nominate=False)
+        elif source != pair.remote_addr:
+            self._check_failed(pair)
+        else:
+            side = self._sides[pair.local_candidate.host]
+            side.round_trips[source] = round_trip
+            side.mapped[source] = message.attributes.get("XOR-MAPPED-ADDRESS", pair.local_addr)
+            self._check_succeeded(pair, nominate)
+
+    def _check_failed(self, pair: CandidatePair) -> None:
+        self.check_state(pair, CandidatePair.State.FAILED)
+        self.check_complete(pair)
+
+    def _check_succeeded(self, pair: CandidatePair, nominate: bool) -> None:
+        """Regular nomination (RFC 8445 section 8.1.1): the first pair that answers is asked once more, to stay."""
+        if nominate or pair.remote_nominated:
+            pair.nominated = True
+        elif self.ice_controlling and pair.component not in self._nominating:
+            self._nominating.add(pair.component)
+            self._check(pair, nominate=True)
+            return
+        self.check_state(pair, CandidatePair.State.SUCCEEDED)
+        self.check_complete(pair)
+
     def check_incoming(self, message: stun.Message, addr: Address, protocol: StunProtocol) -> None:
         """aioice's handling of an authentic check, and what it leaves out: send ours again that is under way."""
         super().check_incoming(message, addr, protocol)
-        side = self._sides.get(protocol.local_candidate.host)
-        transaction = side.under_way.get(addr) if side is not None else None
-        if transaction is not None:
-            transaction.nudge()
+        for pair in self._check_list:
+            if pair.task is not None and pair.protocol is protocol and pair.remote_addr == addr:
+                cast(Transaction, pair.task).nudge()
 
     def check_complete(self, pair: CandidatePair) -> None:
         """aioice's end of a check; then tell of a selected pair."""

@@ -86,6 +86,9 @@ class IceDriver:
             return
         session, ours = opened
         try:
+            if effect.stuns:
+                locals = [candidate.address for candidate in ours]
+                session.search = self._reflexive.find(session.agent.port, locals, effect.stuns, session.mapped)
             yield CandidatesGathered(effect.peer, effect.generation, ours)
             # Not before: a check that overtakes our candidates costs a Go peer a second (signal document, 3.5).
             early = self._early.pop(session.key, ())
@@ -154,6 +157,8 @@ class IceDriver:
             return "this host has no address that a peer could reach"
         session = Session(effect.peer, effect.generation)
         ours = self._credentials.ours(effect.peer)
+        # Before the agent: whatever fails from there on must not leave one behind.
+        candidates = host_candidates(locals, port.port, ours.ufrag)
         session.agent = Agent(
             port,
             locals,
@@ -168,9 +173,7 @@ class IceDriver:
         if previous is not None:
             self._close(previous)
         self._sessions[session.key] = session
-        if effect.stuns:
-            session.search = self._reflexive.find(port, locals, effect.stuns, session.mapped)
-        return session, host_candidates(locals, port.port, ours.ufrag)
+        return session, candidates
 
     def _locals(self) -> list[str]:
         """Usable local addresses; worked out again only when something differs, because each message asks."""

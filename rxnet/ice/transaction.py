@@ -17,6 +17,8 @@ _FACTOR = 1.5
 _PER_REQUEST = 0.0005
 """Seconds added to the pauses for each request that is under way on the port: 1,000 negotiations at once must not
 drown the host (RFC 8445 section 14.3 does the same with Ta * N)."""
+_LAST = 0.01
+"""Seconds before the end in which sending again makes no sense (and a timer may fire a hair early)."""
 _NUDGE = 0.03
 """Seconds that must lie between two sendings, however good the reason."""
 
@@ -89,7 +91,7 @@ class Transaction:
 
     def _send(self) -> None:
         self._sent_at = self._loop.time()
-        if self._sent_at >= self._end:
+        if self._sent_at >= self._end - _LAST:
             self.cancel()
             self._on_end(None)
             return

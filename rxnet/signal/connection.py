@@ -195,6 +195,8 @@ def _open_channel(server: ServerAddress, root_certificates: bytes | None, proxy:
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
+        # A keepalive ping waits for gRPC's own bandwidth ping, for whose answer it would wait 60 s.
+        ("grpc.http2.ping_timeout_ms", 10_000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_receive_message_length", _MAX_MESSAGE),
         ("grpc.http_proxy", proxy) if proxy else ("grpc.enable_http_proxy", 0),

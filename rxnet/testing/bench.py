@@ -45,6 +45,7 @@ class Bench:
     :param seed: of everything else that is drawn by chance.
     :param by_hand: leave it to marks to say what became of messages, instead of "sent at once".
     :param on_start: what the driver of an effect does when it starts.
+    :param keep_steps: keep every step and every effect; without it, only the latest effects.
     :param watchers: told of every start and end of an effect.
     """
 
@@ -57,13 +58,14 @@ class Bench:
         reduce: Reduce = default_reduce,
         epics: Mapping[str, Epic] = EPICS,
         on_start: Mapping[type[Effect], Started] | None = None,
+        keep_steps: bool = True,
     ) -> None:
         self.scheduler = VirtualScheduler()
         acts: dict[type[Effect], Started] = dict.fromkeys((SetPeers, AssignAddresses, GiveCandidates), done_at_once)
         if not by_hand:
             acts[SendMessages] = sent_at_once
         acts.update(on_start or {})
-        self.drivers = VirtualDrivers(self.scheduler.clock, acts, *watchers)
+        self.drivers = VirtualDrivers(self.scheduler.clock, acts, *watchers, keep=None if keep_steps else 50)
         self.engine = Engine(
             cast.OWN,
             self.drivers,
@@ -76,7 +78,8 @@ class Bench:
         self.steps: list[Step] = []
         """Every step so far."""
         self.hand = Hand(self.engine, self.drivers)
-        self.engine.steps.subscribe(self.steps.append)
+        if keep_steps:
+            self.engine.steps.subscribe(self.steps.append)
 
     @property
     def state(self) -> State:

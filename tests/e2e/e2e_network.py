@@ -99,6 +99,8 @@ class Host:
         run("ip", "link", "add", "e0", "netns", ns, "type", "veth", "peer", "name", self.link, "netns", network.core)
         run("ip", "link", "set", self.link, "master", "br0", "up", namespace=network.core)
         run("ip", "link", "set", "lo", "up", namespace=ns)
+        # No link-local address: it would come and settle by itself in the middle of a test.
+        run("ip", "link", "set", "e0", "addrgenmode", "none", namespace=ns)
         run("ip", "addr", "add", f"10.99.0.{10 + index}/24", "dev", "e0", namespace=ns)
         run("ip", "-6", "addr", "add", f"fd99::{10 + index:x}/64", "dev", "e0", "nodad", namespace=ns)
         run("ip", "link", "set", "e0", "up", namespace=ns)
@@ -154,12 +156,10 @@ class Host:
         assert self.ping(address), f"{self.name} pings {address}, but not every time"
 
     def picture(self) -> str:
-        """The host's network as it would be seen afterwards: links, addresses, routes, rules, firewall."""
+        """The host's network as it would be seen afterwards: links, addresses, rules, routes."""
         shown = [run("ip", "-o", what, "show", namespace=self.namespace) for what in ("link", "addr", "rule")]
-        routes = [
-            run("ip", family, "route", "show", "table", "all", namespace=self.namespace) for family in ("-4", "-6")
-        ]
-        return "\n".join([*shown, *routes])
+        routes = ("route", "show", "table", "all")
+        return "\n".join(shown + [run("ip", family, *routes, namespace=self.namespace) for family in ("-4", "-6")])
 
 
 class Network:
@@ -239,12 +239,12 @@ class EmbeddedPlane:
 
     def spent_key(self) -> str:
         """A one-off key that a peer has used."""
-        return str(json.loads(self.admin("setup-keys", "create", "--name", "one", "--json"))["key"])
+        return str(json.loads(self.admin("setup-keys", "create", "--name", "one", "--json"))["setup_key"])
 
     def expired_key(self) -> str:
         made = json.loads(self.admin("setup-keys", "create", "--name", "old", "--expires-in", "1", "--json"))
         time.sleep(1.5)
-        return str(made["key"])
+        return str(made["setup_key"])
 
     def delete_peer(self, address: str) -> None:
         self.admin("peers", "delete", address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import NoReturn
 
 import aioice
 import pytest
@@ -215,6 +216,23 @@ def test_reasons_why_there_can_be_no_agent() -> None:
         a.port.close()
         assert "port" in await reason()
         assert len(a.driver) == 0
+
+    run(body)
+
+
+def test_an_unexpected_error_leaves_no_agent_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise RuntimeError("unexpected")
+
+    async def body() -> None:
+        for place in ("rxnet.ice.driver.host_candidates", "rxnet.ice.reflexive.ReflexiveAddresses.find"):
+            a, b = pair(Wire())
+            with monkeypatch.context() as patch:
+                patch.setattr(place, fail)
+                task = a.negotiate(b, True, 1, (STUN_SERVER,))
+                await asyncio.wait((task,))
+                assert str(task.exception()) == "unexpected"
+            assert (len(a.driver), len(a.port.demux)) == (0, 0)
 
     run(body)
 

@@ -53,7 +53,8 @@ def test_a_tunnel_over_the_negotiated_path(program: str, method: str, family: st
             address, port = path["remote"]
             assert port == 51820
             assert other["local"] == (f"[{address}]:{port}" if family == "6" else f"{address}:{port}")
-            assert path["types"] == ["host", "host"]
+            # A check may overtake the candidate that names its source.
+            assert path["types"][0] == "host" and path["types"][1] in ("host", "prflx")
             assert not host.heard("event", "NegotiationFailed")
         use(pair, paths)
         ping_both_ways(pair)
