@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from reactivex import abc, typing
 from reactivex.disposable import Disposable
-from reactivex.scheduler.scheduler import Scheduler
+from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 
 _TState = TypeVar("_TState")
 
@@ -38,10 +38,11 @@ class _Item:
         return (self.due, self.number) < (other.due, other.number)
 
 
-class VirtualScheduler(Scheduler):
+class VirtualScheduler(PeriodicScheduler):
     """A scheduler whose time is a number of seconds that only `advance_to` moves. Its `clock` is the engine's."""
 
     def __init__(self, at: float = 0.0) -> None:
+        super().__init__()
         self._at = at
         self._heap: list[_Item] = []
         self._number = 0

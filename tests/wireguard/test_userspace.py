@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import subprocess
@@ -112,31 +113,28 @@ class TestDevice:
     def test_two_namespaces_may_use_one_name_at_once(self, program: str) -> None:
         """Control sockets live in /run, which network namespaces share; ours do not meet."""
         body = """
-        device = UserspaceDevice(KEY, port={port})
+        port = %d
+        device = UserspaceDevice(KEY, port=port)
         await device.open()
-        refused = await device.set_peers([WireGuardPeer(key({port}), (ip_network("100.64.0.9/32"),))])
+        await device.set_peers([WireGuardPeer(key(port), (ip_network("100.64.0.9/32"),))])
         say(name=device.name)
         sys.stdin.readline()
         say(peers=list(await device.stats()))
         await device.close()
         """
-        with hosts_on_a_lan(2) as hosts:
+        with hosts_on_a_lan(2) as hosts, contextlib.ExitStack() as stack:
             running = []
             for number, host in enumerate(hosts):
-                source = (
-                    PRELUDE
-                    + "async def main():\n"
-                    + textwrap.indent(textwrap.dedent(body).replace("{port}", str(7001 + number)), "    ")
+                process = subprocess.Popen(
+                    ["ip", "netns", "exec", host, sys.executable, "-c", program_source(body % (7001 + number))],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env={**os.environ, "PYTHONPATH": ROOT, "WIREGUARD_GO": program},
                 )
-                running.append(
-                    subprocess.Popen(
-                        ["ip", "netns", "exec", host, sys.executable, "-c", source],
-                        stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE,
-                        text=True,
-                        env={**os.environ, "PYTHONPATH": ROOT, "WIREGUARD_GO": program},
-                    )
-                )
+                stack.enter_context(process)
+                stack.callback(process.kill)
+                running.append(process)
             names = [json.loads(process.stdout.readline())["name"] for process in running if process.stdout]
             peers = [json.loads(process.communicate("\n", timeout=20)[0])["peers"] for process in running]
         assert names == ["wt0", "wt0"]
