@@ -28,11 +28,18 @@ class IceCredentials:
 
 def new_credentials() -> IceCredentials:
     """Make credentials as Go peers do: 16 and 32 letters, no colon (the signal payload is split at one)."""
-    letters = string.ascii_letters
-    return IceCredentials(
-        "".join(secrets.choice(letters) for _ in range(16)),
-        "".join(secrets.choice(letters) for _ in range(32)),
-    )
+    text = _letters(48)
+    return IceCredentials(text[:16], text[16:])
+
+
+def _letters(count: int) -> str:
+    """Random letters from one call to the system; `secrets.choice` makes one for each, and a network has thousands."""
+    letters, fair = string.ascii_letters, 256 - 256 % 52  # bytes beyond would favour the first letters
+    text = ""
+    while len(text) < count:
+        text += "".join([letters[byte % 52] for byte in secrets.token_bytes(2 * count) if byte < fair])
+    return text[:count]
+
 
 
 _Sessions = OrderedDict[SessionId | None, IceCredentials]

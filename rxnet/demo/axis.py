@@ -40,7 +40,7 @@ def live_axis(start: float, now: float, width: int, step: float = LIVE_STEP) -> 
     last = max(0, math.floor((now - start) / step))
     first = max(0, last - max(1, width) + 1)
     columns = tuple((start + k * step, start + (k + 1) * step) for k in range(first, last + 1))
-    every = round(5 / step)
+    every = max(1, round(5 / step))
     ticks = [(k - first, f"{k * step:.0f}s") for k in range(first, last + 1) if k % every == 0]
     return Axis(columns, _apart(ticks, width))
 

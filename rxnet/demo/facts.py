@@ -71,7 +71,7 @@ class Cut:
     peers_lost: int | None = None
     """Paths that were given up while the link was cut."""
     messages_while_down: int | None = None
-    """Signal messages (offers among them) that were sent while the link was cut."""
+    """Signal messages (offers among them) that were sent between `OffersCancelled` and the return of the link."""
     offers_due_while_down: int | None = None
     """Repeats of offers that fell due while the link was cut: their timers should have gone with the gate."""
     pings_sent_while_down: int = 0
@@ -188,7 +188,10 @@ class Facts:
         if not self.cut.cancelled:
             self.failures.append("no pending offer was cancelled when the link was cut")
         if self.cut.messages_while_down or self.cut.offers_due_while_down:
-            self.failures.append("offers went on while the link was cut")
+            self.failures.append(
+                f"offers went on while the link was cut: {self.cut.messages_while_down} messages were sent, "
+                f"{self.cut.offers_due_while_down} repeats fell due"
+            )
         for peer in self.peers:
             if not peer.silent and peer.first_ping_after is None:
                 self.failures.append(f"no ping to {peer.name} was answered after the link was back")

@@ -192,10 +192,14 @@ class Story:
     def _measure_cut(self) -> None:
         cut, trace = self.facts.cut, self.stage.h1.trace
         cut.seconds = self._cure - self._cut_at
-        down = self._cut_at + (cut.network_down_after or 0.0)
-        cut.messages_while_down = trace.count("MessagesSent", "MessagesNotSent", since=down, until=self._cure)
-        due = trace.find("DeadlineReached", since=down, until=self._cure)
-        cut.offers_due_while_down = sum(event.data.get("name") == "offer" for event in due)
+        cancelled = trace.first("OffersCancelled", since=self._cut_at)
+        if cancelled is not None:
+            # By sequence: what was in the engine's inbox together with the news of the cut came before this event.
+            later = [event for event in trace.events if event.seq > cancelled.seq and event.at < self._cure]
+            cut.messages_while_down = sum(event.name in ("MessagesSent", "MessagesNotSent") for event in later)
+            cut.offers_due_while_down = sum(
+                event.name == "DeadlineReached" and event.data.get("name") == "offer" for event in later
+            )
         pings = self.probes.between(self._cut_at, self._cure, answered_before=self._cure)
         cut.pings_sent_while_down, cut.pings_answered_while_down = pings
 

@@ -357,10 +357,3 @@ class Agent(aioice.Connection):
             remote_type=pair.remote_candidate.type,
             round_trip=side.round_trips.get(pair.remote_addr, 0.0),
         )
-
-    def respond_error(
-        self, request: stun.Message, addr: Address, protocol: StunProtocol, error_code: tuple[int, str]
-    ) -> None:
-        """Only a role conflict is worth an answer; all other errors would only tell strangers that we are here."""
-        if error_code[0] == 487:
-            super().respond_error(request, addr, protocol, error_code)

@@ -36,6 +36,7 @@ OWN: Final = key_of("n")
 SIGNAL: Final = ServerAddress("signal.example", 443, tls=True)
 OTHER_SIGNAL: Final = ServerAddress("signal-2.example", 443, tls=True)
 LOCAL: Final = LocalPeer(IPv4Interface("100.64.0.14/16"), fqdn="n.example")
+OTHER_LOCAL: Final = LocalPeer(IPv4Interface("100.64.0.15/16"), fqdn="n.example")
 DEVICE_NAME: Final = "wt0"
 DEVICE_PORT: Final = 51820
 

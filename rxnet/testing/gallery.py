@@ -25,8 +25,8 @@ Generated from the tests by `python -m rxnet.testing.gallery tests/engine docs/m
 a test, and what it shows is all that may happen on its `=` lanes.
 
 A column is an instant, one second unless the diagram says otherwise. `>` lanes are what happens: the user, the drivers,
-the peers. `=` lanes are what the engine does. `-` lets time pass; a lane may be drawn on several lines. We are peer `n`:
-we control towards `a` to `m`, and `o` to `z` control us. How to write such tests: [testing.md](testing.md).
+the peers. `=` lanes are what the engine does. `-` lets time pass; a lane may be drawn on several lines. We are peer
+`n`: we control towards `a` to `m`, and `o` to `z` control us. How to write such tests: [testing.md](testing.md).
 """
 
 _DIAGRAM_LINE: Final = re.compile(r"^\s*([>=]\s|given:|1 char = )")
@@ -87,8 +87,7 @@ def gallery(folder: Path) -> str:
     parts.append("\n".join(f"- [{room.title}](#{_anchor(room.title)})" for room in everything) + "\n")
     for room in everything:
         parts.append(f"## {room.title}\n\n{room.prose}\n")
-        for picture in room.pictures:
-            parts.append(f"### {picture.title}\n\n{picture.prose}\n\n```text\n{picture.diagram}\n```\n")
+        parts += [f"### {p.title}\n\n{p.prose}\n\n```text\n{p.diagram}\n```\n" for p in room.pictures]
     parts.append("## Marks\n\nWhat each mark means. `p` stands for any peer's letter.\n")
     parts.append(_table("Input lanes (`>`)", INPUTS))
     parts.append(_table("Expected lanes (`=`)", OUTPUTS))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING, Final
 
@@ -284,7 +284,7 @@ class Host:
                 self.device.clear()
             case Negotiate(peer=peer, generation=generation):
                 kept = self.drivers.find(KeepPath, peer)
-                if kept is None or replace(kept.effect) != KeepPath(peer, generation):
+                if kept is None or kept.effect != KeepPath(peer, generation):
                     self._close_agent(peer, generation)
             case KeepPath(peer=peer, generation=generation):
                 self._close_agent(peer, generation)

@@ -68,6 +68,7 @@ INPUTS: Final[dict[str, dict[str, str]]] = {
         "L": "logged in",
         "M": "logged in, and signal is elsewhere now",
         "C": "connected",
+        "A": "a map says that our overlay address is another one",
         "X": "disconnected: back off",
         "I": "disconnected: log in again",
         "S": "disconnected: it limits us, come back slowly",
@@ -215,6 +216,9 @@ class Hand:
                 return LoggedIn(generation, cast.LOCAL, cast.OTHER_SIGNAL)
             if symbol == "C":
                 return ManagementConnected(generation)
+            if symbol == "A":
+                self._serial += 1
+                return NetworkMapReceived(generation, self._serial, cast.OTHER_LOCAL, ())
             if symbol == "R":
                 return LoginRefused(generation, "the setup key is spent: ask for another one")
             if symbol == "E":

@@ -142,9 +142,7 @@ class Plane:
             return False
         return other.address in ours.remote_addresses or host.address in theirs.remote_addresses
 
-    def _nominate(
-        self, host: Host, peer: PeerKey, other: Host, ours: SimulatedAgent, theirs: SimulatedAgent
-    ) -> None:
+    def _nominate(self, host: Host, peer: PeerKey, other: Host, ours: SimulatedAgent, theirs: SimulatedAgent) -> None:
         if self._agents(host, peer) != (other, ours, theirs) or not self._finds(host, other, ours, theirs):
             return
         for side, agent, far in ((host, ours, other), (other, theirs, host)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from rxnet.engine.effects import OpenManagement, OpenSignal, SendMessages
@@ -69,8 +70,10 @@ class _Server:
 
     def _end(self, streams: dict[PeerKey, _Stream]) -> None:
         for key in sorted(streams):
-            stream = streams[key]
-            self.plane.later(lambda stream=stream: self._report(stream, self._over(stream.work, "the server is gone")))
+            self.plane.later(partial(self._gone, streams[key]))
+
+    def _gone(self, stream: _Stream) -> None:
+        self._report(stream, self._over(stream.work, "the server is gone"))
 
     def _report(self, stream: _Stream, event: Event) -> None:
         if stream.alive:
@@ -131,8 +134,7 @@ class Management(_Server):
 
     def _push(self) -> None:
         for key in sorted(self.streams):
-            stream = self.streams[key]
-            self.plane.later(lambda stream=stream: self._tell(stream))
+            self.plane.later(partial(self._tell, self.streams[key]))
 
     def _tell(self, stream: _Stream) -> None:
         """Send a host the map; its driver passes the difference on in parts."""

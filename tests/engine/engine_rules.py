@@ -422,6 +422,23 @@ def check_causes_lead_back(make: Make = Bench) -> None:
         assert each.cause or isinstance(each.event, UpRequested), f"{each} came from nowhere"
 
 
+def check_a_trace_replays(make: Make = Bench) -> None:
+    """Folding the recorded events again, without drivers, gives every state again."""
+    from rxnet.engine.reduce import reduce
+    from rxnet.engine.state import State
+
+    bench = ready("peers apq", "connected a", make=make)
+    for lane, marks in (("p", "cogf"), ("signal", "X"), ("network", "DUA"), ("a", "l"), ("map", "P")):
+        for mark in marks:
+            bench.play(lane, mark)
+        bench.advance(7.0)
+    state = State(cast.OWN)
+    for step in bench.steps:
+        assert step.before == state
+        state = reduce(state, step.stamped)
+        assert step.after == state, f"{step.stamped} does not replay"
+
+
 BENCH_CHECKS: tuple[Callable[..., object], ...] = (
     check_inputs_enqueue,
     check_reduced_before_published,
@@ -438,6 +455,7 @@ BENCH_CHECKS: tuple[Callable[..., object], ...] = (
     check_early_messages_are_kept,
     check_early_messages_are_bounded,
     check_causes_lead_back,
+    check_a_trace_replays,
 )
 """Those that take a maker."""
 

@@ -98,3 +98,31 @@ def test_an_unexpected_failure_is_tried_again() -> None:
     > device  --E------
     = device  --wD-----
     """
+
+
+# -- addresses ---------------------------------------------------------------------------------------------------
+
+
+@marbles
+def test_another_overlay_address_is_assigned_to_the_same_interface() -> None:
+    """The difference is applied: neither the interface nor a tunnel is touched.
+
+    given: ready, peers p, connected p
+
+    > management  --A--A---
+    = addresses   --A------
+    = device      ---------
+    = p           ---------
+    = tunnel      ---------
+    """
+
+
+@marbles
+def test_an_interface_that_is_made_again_gets_its_address_again() -> None:
+    """Addresses belong to the interface that has them.
+
+    given: ready
+
+    > device     -X--O--
+    = addresses  ----A--
+    """

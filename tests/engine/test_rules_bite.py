@@ -37,7 +37,9 @@ def bites(check: Callable[..., object], *arguments: Any) -> None:
 
 def with_perform(change: Callable[[Perform], Perform]) -> dict[str, Epic]:
     """All epics, given another `perform`."""
-    return {name: partial(lambda epic, steps, perform: epic(steps, change(perform)), epic) for name, epic in EPICS.items()}
+    return {
+        name: partial(lambda epic, steps, perform: epic(steps, change(perform)), epic) for name, epic in EPICS.items()
+    }
 
 
 def leaking(which: Callable[[Effect], bool]) -> Callable[[Perform], Perform]:
@@ -181,8 +183,7 @@ def test_a_poll_is_caught() -> None:
         )
 
     def make(**options: Any) -> Bench:
-        bench = Bench(epics={**EPICS, "polling": polling}, **options)
-        return bench
+        return Bench(epics={**EPICS, "polling": polling}, **options)
 
     for check in (rules.check_silence_costs_nothing, rules.check_a_closed_gate_costs_nothing):
         bites(check, make)
@@ -205,7 +206,9 @@ def test_news_that_compare_every_peer_are_caught(monkeypatch: Patch) -> None:
 
 def test_a_peer_that_filters_the_stream_is_caught() -> None:
     def filtering(steps: Observable[Step], perform: Perform) -> Observable[Input]:
-        return steps.pipe(ops.filter(lambda step: any(key == "nobody" for key in step.after.peers)), ops.ignore_elements())
+        return steps.pipe(
+            ops.filter(lambda step: any(key == "nobody" for key in step.after.peers)), ops.ignore_elements()
+        )
 
     bites(rules.check_cost_is_flat, partial(Bench, epics={**EPICS, "filtering": filtering}), (10, 200))
 
@@ -252,3 +255,13 @@ def test_a_cause_that_is_dropped_is_caught(name: str) -> None:
 
     bites(rules.check_causes_lead_back, partial(Bench, epics={**EPICS, name: forgetful}))
 
+
+def test_a_reduce_with_a_memory_or_a_clock_of_its_own_is_caught() -> None:
+    count = 0
+
+    def remembering(state: State, stamped: Stamped) -> State:
+        nonlocal count
+        count += 1
+        return replace(reduce(state, stamped), map_serial=count)
+
+    bites(rules.check_a_trace_replays, partial(Bench, reduce=remembering))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from rxnet.engine.effects import OpenDevice, SetPeers
 from rxnet.engine.inbox import Step
 from rxnet.events import (
     AnswerReceived,
@@ -21,9 +22,8 @@ from rxnet.events import (
 )
 from rxnet.testing import cast
 from rxnet.testing.bench import Bench
-from rxnet.testing.invariants import broken_in_state, broken_in_work, broken_on_device
 from rxnet.testing.drivers import Work
-from rxnet.engine.effects import OpenDevice, SetPeers
+from rxnet.testing.invariants import broken_in_state, broken_in_work, broken_on_device
 
 P = cast.key_of("p")
 
@@ -39,7 +39,7 @@ class Told:
             self.peers.update((peer.key, peer) for peer in work.effect.changed)
             for key in work.effect.removed:
                 self.peers.pop(key, None)
-        if isinstance(work.effect, OpenDevice) and not work.running:
+        if isinstance(work.effect, OpenDevice) and work.running:
             self.peers.clear()
 
 

@@ -6,12 +6,19 @@ import gc
 import random
 
 import pytest
+from reactivex import Observable
+from reactivex import operators as ops
 
 from rxnet.engine.effects import Negotiate, OpenManagement, OpenSignal, SendMessages, WaitUntil
+from rxnet.engine.engine import EPICS, Engine
 from rxnet.engine.feed import Feed, Gap
+from rxnet.engine.inbox import Input, Step
+from rxnet.engine.operators import Perform
 from rxnet.events import (
     AnswerReceived,
     CandidateReceived,
+    EpicFailed,
+    NetlinkOverran,
     NetworkMapReceived,
     OfferReceived,
     PeerConnected,
@@ -20,8 +27,8 @@ from rxnet.events import (
 from rxnet.model import PeerKey, RemotePeer
 from rxnet.testing import cast
 from rxnet.testing.bench import Bench, ready
-from rxnet.testing.drivers import Work
-from rxnet.testing.virtual import VirtualScheduler
+from rxnet.testing.drivers import VirtualDrivers, Work
+from rxnet.testing.virtual import VirtualScheduler, seeded_entropy
 
 P, Q = cast.key_of("p"), cast.key_of("q")
 
@@ -242,6 +249,64 @@ def test_a_perform_that_raises_costs_one_effect() -> None:
     bench.advance(30.0)
     assert bench.state.signal.attempt > 3
     assert bench.state.management.status.value == "connected"
+
+
+def test_an_epic_that_always_raises_is_given_up_and_the_others_go_on() -> None:
+    def hopeless(steps: Observable[Step], perform: Perform) -> Observable[Input]:
+        def raising(step: Step) -> Input:
+            raise ZeroDivisionError("a defect")
+
+        return steps.pipe(ops.map(raising))
+
+    bench = ready("peers p", make=lambda: Bench(epics={"hopeless": hopeless, **EPICS}))
+    failed = [event.name for event in bench.events if isinstance(event, EpicFailed)]
+    assert failed[-1] == "hopeless (given up)"
+    steps = len(bench.steps)
+    bench.play("p", "o")
+    bench.play("p", "s")
+    assert bench.state.connected == 1
+    assert len(bench.steps) < steps + 10, "no storm of failures"
+
+
+def test_an_observer_of_steps_that_raises_does_not_stop_the_engine() -> None:
+    bench = ready("peers p")
+
+    def clumsy(step: Step) -> None:
+        if isinstance(step.stamped.event, NetlinkOverran):
+            raise ZeroDivisionError("an observer's defect")
+
+    bench.engine.steps.subscribe(clumsy)
+    bench.engine.put(NetlinkOverran(1))
+    bench.engine.put(OfferReceived(P, None))
+    with pytest.raises(ZeroDivisionError):
+        bench.scheduler.settle()
+    bench.scheduler.settle()
+    assert bench.state.peers[P].agent is not None
+    assert bench.engine.depth == 0
+
+
+def test_a_long_drain_lets_other_work_in() -> None:
+    """Five milliseconds at a time: a flood of events does not starve the event loop."""
+    scheduler = VirtualScheduler()
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.001
+        return now
+
+    drivers = VirtualDrivers(clock)
+    engine = Engine(cast.OWN, drivers, scheduler=scheduler, clock=clock, entropy=seeded_entropy(1))
+    seen: list[int] = []
+    engine.steps.subscribe(lambda step: seen.append(step.stamped.seq))
+    for _ in range(100):
+        engine.put(NetlinkOverran(1))
+    between: list[int] = []
+    scheduler.schedule(lambda *_: between.append(len(seen)))
+    scheduler.settle()
+    assert between
+    assert 0 < between[0] < 20
+    assert seen == list(range(1, 101))
 
 
 # -- feeds -------------------------------------------------------------------------------------------------------

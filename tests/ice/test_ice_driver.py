@@ -116,7 +116,7 @@ def test_holes_are_punched_however_late_one_side_is() -> None:
     """Both sides' routers let in only answers. Ours may have backed off for long: their check must wake it at once."""
 
     async def body() -> None:
-        for late in (0.0, 0.3, 8.0):
+        for late in (0.0, 0.3, 0.7, 1.3, 2.9, 4.1, 8.0, 8.9):
             wire = Wire()
             opened: set[tuple[str, str]] = set()
 
@@ -135,8 +135,8 @@ def test_holes_are_punched_however_late_one_side_is() -> None:
             begun = now()
             await b.give(a, told.candidates)
             await a.hear(PathSelected), await b.hear(PathSelected)
-            # Up to 0.2 s of that is the other side's own clock, when both began at the same instant.
-            assert now() - begun < 0.25, late
+            # When both begin at the same instant, both first checks are lost: then it takes the second.
+            assert now() - begun < (0.25 if late < 0.1 else 4 * RTT), late
             first.cancel(), second.cancel()
             a.driver.close(), b.driver.close()
 
@@ -444,13 +444,22 @@ def test_a_cut_path_is_lost_soon_and_one_lost_check_is_not_the_end() -> None:
             wire.passes = lambda source, target: True
             await asyncio.sleep(10)
             assert a.events == b.events == []
+        # Of both sides' signs of life the last is an answer to a's check; b heard that check half a round trip before.
+        last = now()
+
+        def passes(source: tuple[str, int], target: tuple[str, int]) -> bool:
+            nonlocal last
+            last = now()
+            return True
+
+        wire.passes = passes
+        await asyncio.sleep(3)
         wire.passes = lambda source, target: False
-        cut = now()
         for peer in (a, b):
             lost = await peer.hear(PathLost)
             assert isinstance(lost, PathLost)
             assert "nothing authentic" in lost.reason
-            assert 4 <= now() - cut <= 9
+            assert 6 <= now() - last <= 8
         assert (len(a.driver), len(b.driver)) == (0, 0)
         assert a.port.demux.transactions == {}
         sent = len(wire.sent)

@@ -11,7 +11,7 @@ from reactivex import operators as ops
 from rxnet.engine.effects import OpenSignal, SendMessages, WaitUntil
 from rxnet.engine.state import fraction
 from rxnet.events import SignalConnected, SignalDisconnected
-from rxnet.testing import cast
+from rxnet.testing import cast, virtual
 from rxnet.testing.drivers import Ending, VirtualDrivers
 from rxnet.testing.virtual import VirtualScheduler, even_entropy, seeded_entropy
 
@@ -25,7 +25,9 @@ def test_actions_run_in_order_of_time_then_of_scheduling() -> None:
 
     scheduler.at(2.0, lambda: note("c"))
     scheduler.at(1.0, lambda: note("a"))
-    scheduler.at(1.0, lambda: (note("b"), scheduler.after(0.0, lambda: note("b'")), scheduler.after(0.5, lambda: note("b''"))))
+    scheduler.at(
+        1.0, lambda: (note("b"), scheduler.after(0.0, lambda: note("b'")), scheduler.after(0.5, lambda: note("b''")))
+    )
     scheduler.advance_to(1.9999)
     assert seen == [("a", 1.0), ("b", 1.0), ("b'", 1.0), ("b''", 1.5)]
     scheduler.advance(1.0)
@@ -56,7 +58,8 @@ def test_cancelled_actions_are_gone() -> None:
     assert scheduler.fired == 0
 
 
-def test_an_instant_without_end_is_an_error() -> None:
+def test_an_instant_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtual, "ACTIONS_AN_INSTANT", 1_000)
     scheduler = VirtualScheduler()
 
     def again(*_: object) -> None:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,9 @@ import pytest
 from wg_namespaces import hosts_on_a_lan, missing, run, wireguard_programs
 
 from rxnet.errors import DeviceError
+from rxnet.model import PeerKey, WireGuardPeer
+from rxnet.wireguard.control import Control
+from rxnet.wireguard.uapi import Answer, key_to_hex
 from rxnet.wireguard.userspace import UserspaceDevice, find_program
 
 ROOT = str(Path(__file__).parents[2])
@@ -277,6 +281,72 @@ def test_a_program_that_is_none_ends_with_its_own_words(tmp_path: Path) -> None:
         )
     assert "code 3" in said[0]["error"]
     assert "the moon is wrong" in said[0]["error"]
+
+
+class PlayedControl(Control):
+    """Takes all requests but those that name `poison`."""
+
+    def __init__(self, poison: Sequence[str]) -> None:
+        super().__init__("")
+        self.poison = [key_to_hex(key) for key in poison]
+        self.peers: list[int] = []
+        self.stuck: asyncio.Future[None] | None = None
+
+    async def request(self, data: bytes) -> Answer:
+        text = data.decode()
+        self.peers.append(text.count("public_key="))
+        if self.stuck is not None:
+            await self.stuck
+        return Answer(22 if any(key in text for key in self.poison) else 0)
+
+
+def played_device(control: Control) -> UserspaceDevice:
+    device = UserspaceDevice(bytes(32))
+    device._control = control
+    return device
+
+
+def numbered(count: int) -> list[WireGuardPeer]:
+    keys = (base64.b64encode(number.to_bytes(32, "big")).decode() for number in range(count))
+    return [WireGuardPeer(PeerKey(key), ()) for key in keys]
+
+
+def test_refused_peers_do_not_keep_others_out() -> None:
+    async def body() -> None:
+        peers = numbered(1200)
+        bad = [peers[3].key, peers[499].key, peers[1100].key]
+        control = PlayedControl(bad)
+        device = played_device(control)
+        assert [refusal.key for refusal in await device.set_peers(peers)] == bad
+        # Requests of a bounded size; the guilty are found by halving.
+        assert max(control.peers) == 500
+        assert len(control.peers) < 70
+        # Only those that were refused are told again.
+        control.peers.clear()
+        control.poison.clear()
+        assert await device.set_peers(peers) == []
+        assert control.peers == [3]
+
+    asyncio.run(body())
+
+
+def test_a_request_cut_off_in_the_middle_is_told_again_in_full() -> None:
+    async def body() -> None:
+        control = PlayedControl([])
+        device = played_device(control)
+        peers = numbered(2)
+        await device.set_peers(peers[:1])
+        control.stuck = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(device.set_peers(peers))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait((task,))
+        control.stuck = None
+        control.peers.clear()
+        await device.set_peers(peers)
+        assert control.peers == [1]
+
+    asyncio.run(body())
 
 
 def test_without_the_right_to_make_interfaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
