@@ -234,7 +234,7 @@ def on_deadline(state: State, event: DeadlineReached, stamped: Stamped) -> State
 def on_effect_failed(state: State, event: EffectFailed, stamped: Stamped) -> State:
     """Treat a driver's surprise as the failure that its effect reports when it is expected."""
     reason = f"unexpected: {event.reason}"
-    if event.effect == WatchNetwork.__name__:
+    if event.effect == WatchNetwork.__name__ and event.generation == state.link.generation:
         # The last picture of the network stays: it is the best there is until we look again.
         retry_at = stamped.at + backoff.DEVICE.delay(1, stamped.entropy)
         return replace(state, link=replace(state.link, retry_at=retry_at))

@@ -12,6 +12,9 @@
 
 ``emitted``  events that follow from a step at once.
 
+The engine's drain runs inside Rx's current-thread trampoline, so a source that emits through it (`of`, `from_`, the
+static `merge`) would come after the whole drain, steps too late: an epic is made of the operators here.
+
 All of them hand out `Input`s whose cause is the event that started the effect. A step that changes nothing for an
 operator costs it one comparison: most steps concern one peer, and every epic sees every step.
 """
@@ -25,7 +28,7 @@ from typing import Any, Final, TypeVar
 import reactivex
 from reactivex import Observable, abc
 from reactivex import operators as ops
-from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
 from rxnet.engine.effects import Effect, failure
 from rxnet.engine.inbox import Input, Step
@@ -83,6 +86,8 @@ def _start(
 
     def on_error(error: Exception) -> None:
         put(Input(failure(effect, error), cause))
+        if completed is not None:
+            completed()
 
     try:
         return perform(effect).subscribe(on_next, on_error, completed)
@@ -132,18 +137,34 @@ def keyed(kinds: Sequence[PeerWork], touched: Touched, perform: Perform, first: 
     return _operator(subscribe_to)
 
 
-def commanded(effect_of: Callable[[Step], Effect | None], perform: Perform) -> Operator:
-    """Start the effect that follows from a step, if any, and let it run to its end beside the others."""
+def commanded(
+    effect_of: Callable[[Step], Effect | None], perform: Perform, first: Sequence[Effect], cause: int
+) -> Operator:
+    """Start the effects of `first`, then the one that follows from each step, and let all run to their end."""
 
-    def commands(observer: abc.ObserverBase[Observable[Input]], steps: Observable[Step]) -> abc.DisposableBase:
+    def subscribe_to(observer: abc.ObserverBase[Input], steps: Observable[Step]) -> abc.DisposableBase:
+        going_on = CompositeDisposable()
+
+        def start(effect: Effect, cause: int) -> None:
+            slot = SingleAssignmentDisposable()
+            going_on.add(slot)
+
+            def ended() -> None:
+                going_on.remove(slot)
+
+            slot.disposable = _start(perform, effect, cause, observer.on_next, ended)
+
         def on_step(step: Step) -> None:
             effect = effect_of(step)
             if effect is not None:
-                observer.on_next(started(perform, effect, step.stamped.seq))
+                start(effect, step.stamped.seq)
 
-        return steps.subscribe(on_step, observer.on_error, observer.on_completed)
+        for effect in first:
+            start(effect, cause)
+        going_on.add(steps.subscribe(on_step, observer.on_error, observer.on_completed))
+        return going_on
 
-    return lambda steps: _operator(commands)(steps).pipe(ops.merge_all())
+    return _operator(subscribe_to)
 
 
 def emitted(follow: Callable[[Step], Iterable[Event]]) -> Operator:

@@ -15,7 +15,7 @@ from reactivex import Observable
 from rxnet.engine.effects import AssignAddresses, Effect, SetPeers
 from rxnet.engine.inbox import Input, Step
 from rxnet.engine.offers import touched
-from rxnet.engine.operators import Perform, commanded, running, started, switch
+from rxnet.engine.operators import Perform, commanded, running, switch
 from rxnet.engine.state import DeviceStatus, State
 from rxnet.model import PeerKey, WireGuardPeer, is_controlling
 
@@ -69,8 +69,7 @@ def peers_epic(steps: Observable[Step], perform: Perform) -> Observable[Input]:
         def change(step: Step) -> Effect | None:
             return _change(generation, step)
 
-        later = steps.pipe(commanded(change, perform))
-        return reactivex.merge(*(started(perform, effect, first.stamped.seq) for effect in full), later)
+        return steps.pipe(commanded(change, perform, full, first.stamped.seq))
 
     return switch(steps, _open_generation, project)
 

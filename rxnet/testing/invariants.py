@@ -46,6 +46,11 @@ def broken_in_state(state: State, at: float) -> Iterator[str]:
         yield f"silent_round_at is {state.silent_round_at} with {len(silent)} silent peers"
     if state.silent_round_at is not None and not at <= state.silent_round_at <= at + SILENT_ROUND:
         yield f"silent_round_at is {state.silent_round_at} at {at}"
+    for name, link in (("management", state.management), ("signal", state.signal)):
+        if (link.status is ConnectionStatus.WAITING) != (link.retry_at is not None):
+            yield f"{name} is {link.status.value} with retry_at {link.retry_at}"
+        if link.status is ConnectionStatus.CONNECTED and link.reason:
+            yield f"{name} is connected, and why not: {link.reason!r}"
     for key in peers:
         yield from _broken_in_peer(state, key, at)
 
@@ -67,6 +72,8 @@ def _broken_in_peer(state: State, key: PeerKey, at: float) -> Iterator[str]:
         yield f"{key} holds {len(peer.candidates)} candidates"
     if len(peer.outbox.sending) + len(peer.outbox.waiting) > MAX_OUTBOX:
         yield f"{key} holds {len(peer.outbox.sending)} + {len(peer.outbox.waiting)} messages"
+    if peer.connected == bool(peer.reason):
+        yield f"{key} is {'connected' if peer.connected else 'not connected'}, and why not: {peer.reason!r}"
     if peer.connected and peer.agent is None:
         yield f"{key} has a path without an agent"
     if not state.gate.open or peer.connected or _silent(state, peer):

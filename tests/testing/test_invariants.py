@@ -46,6 +46,12 @@ BROKEN: dict[str, Callable[[State], State]] = {
     "holds 1 + 40 messages": lambda state: with_peer(
         state, "q", outbox=Outbox((Answer(1, SessionId("1")),), (Answer(2, SessionId("1")),) * 40)
     ),
+    "is connected, and why not: 'tired'": lambda state: with_peer(state, "p", reason="tired"),
+    "is not connected, and why not: ''": lambda state: with_peer(state, "q", reason=""),
+    "signal is connected with retry_at 3.0": lambda state: replace(state, signal=replace(state.signal, retry_at=3.0)),
+    "management is connected, and why not: 'x'": lambda state: replace(
+        state, management=replace(state.management, reason="x")
+    ),
     "has a path without an agent": lambda state: with_peer(state, "p", agent=None),
     "has its next offer at 500.0": lambda state: with_peer(state, "q", agent=None, next_offer=500.0),
     "has its next offer at -1.0": lambda state: with_peer(state, "q", agent=None, next_offer=-1.0),
