@@ -43,6 +43,9 @@ REPEATED_WITHIN: Final = 1.0
 """Seconds within which a candidate that comes again is the same news."""
 
 
+RELAY_ONLY: Final = "it offers no direct path (relay only), and relays are not supported yet"
+
+
 def on_offer(state: State, event: OfferReceived, stamped: Stamped) -> State:
     peer = current(state, event.peer)
     if peer is None:
@@ -82,7 +85,9 @@ def on_candidate(state: State, event: CandidateReceived, stamped: Stamped) -> St
 def _with_agent_for(peer: Peer, event: OfferReceived | AnswerReceived, stamped: Stamped) -> Peer:
     """Apply the table above."""
     if not event.ice:
-        return evolve(peer, reason="it offers no direct path (relay only), and relays are not supported yet")
+        # It has given up its agent, so ours has nobody to talk to (signal document, 3.3).
+        since = stamped.at if peer.connected else peer.since
+        return evolve(peer, agent=None, path=None, since=since, reason=RELAY_ONLY)
     agent = peer.agent
     if agent is None:
         return _new_agent(peer, peer.session, event, stamped)
