@@ -40,9 +40,9 @@ from rxnet.events import (
 )
 from rxnet.ice.driver import IceDriver
 from rxnet.ice.port import StunPort
-from rxnet.identity import new_private_key, public_key
 from rxnet.model import Candidate, HostNetwork, LocalPeer, PeerKey, RemotePeer, ServerAddress, SessionId
 from rxnet.perform import Performer
+from rxnet.wire.box import generate_private_key, public_key
 
 NETWORK = HostNetwork(True, (("e0", ip_address("10.0.0.2")),))
 SESSION = SessionId("0102030405")
@@ -100,14 +100,14 @@ class Bench:
             }
         )
         self.engine = Engine(
-            public_key(new_private_key()),
+            public_key(generate_private_key()),
             self.performer,
             scheduler=AsyncIOScheduler(loop),
             clock=loop.time,
             entropy=lambda: random.getrandbits(64),
         )
         self.peers = [
-            RemotePeer(public_key(new_private_key()), (IPv4Network((0x64400002 + i, 32)),)) for i in range(count)
+            RemotePeer(public_key(generate_private_key()), (IPv4Network((0x64400002 + i, 32)),)) for i in range(count)
         ]
 
     async def start(self) -> None:

@@ -30,11 +30,11 @@ from rxnet.cli.collector import calm_collector
 from rxnet.engine import effects
 from rxnet.engine.engine import Engine
 from rxnet.events import Event, LoggedIn, NetworkCameUp, UpRequested
-from rxnet.identity import new_private_key, public_key
 from rxnet.management.map_reader import MapReader
 from rxnet.model import HostNetwork, LocalPeer, PeerKey, ServerAddress, WireGuardPeer
 from rxnet.perform import Performer
 from rxnet.wire import management_pb2 as pb
+from rxnet.wire.box import generate_private_key, public_key
 from rxnet.wireguard.driver import DeviceDriver
 from rxnet.wireguard.userspace import UserspaceDevice
 
@@ -91,7 +91,7 @@ async def nothing(_effect: Any) -> AsyncIterator[Event]:
 class Bench:
     def __init__(self, with_device: bool) -> None:
         loop = asyncio.get_running_loop()
-        self.driver = DeviceDriver(lambda: UserspaceDevice(new_private_key(), name="wtbench"))
+        self.driver = DeviceDriver(lambda: UserspaceDevice(generate_private_key(), name="wtbench"))
         self.performer = Performer(
             {
                 effects.WatchNetwork: forever,
@@ -102,7 +102,7 @@ class Bench:
                 effects.AssignAddresses: nothing,
             }
         )
-        self.own = public_key(new_private_key())
+        self.own = public_key(generate_private_key())
         self.engine = Engine(
             self.own, self.performer, scheduler=AsyncIOScheduler(loop), clock=loop.time, entropy=lambda: 1
         )
@@ -156,7 +156,7 @@ async def once(count: int, with_device: bool) -> dict[str, float]:
 
 
 async def alone(count: int) -> float:
-    device = UserspaceDevice(new_private_key(), name="wtalone")
+    device = UserspaceDevice(generate_private_key(), name="wtalone")
     await device.open()
     peers = [
         WireGuardPeer(

@@ -21,7 +21,6 @@ from rxnet.errors import ConfigError, DeviceError
 from rxnet.events import PeerRemoved
 from rxnet.ice.driver import IceDriver
 from rxnet.ice.port import PortHolder
-from rxnet.identity import public_key
 from rxnet.log import logger
 from rxnet.management.client import ManagementDriver
 from rxnet.management.codec import AGENT_VERSION, SystemMeta
@@ -32,6 +31,7 @@ from rxnet.signal.client import SignalDriver
 from rxnet.system.addresses import HostAddresses
 from rxnet.system.monitor import NetworkMonitor
 from rxnet.system.undo import open_journal
+from rxnet.wire.box import public_key
 from rxnet.wire.trust import system_root_certificates
 from rxnet.wireguard.device import Device, PeerStats
 from rxnet.wireguard.driver import DeviceDriver

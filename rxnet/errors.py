@@ -2,6 +2,7 @@
 
 * RxnetError
   x ConfigError         a file, option or environment variable is wrong
+    - DirectoryInUse    another process holds the directory
   x LoginError          management refused us for good
   x DeviceError         the WireGuard interface could not be made or configured
   x ControlPlaneError   management or signal cannot be reached or answers nonsense
@@ -17,6 +18,10 @@ class RxnetError(Exception):
 
 class ConfigError(RxnetError):
     """A file, an option or an environment variable is missing, unreadable or wrong."""
+
+
+class DirectoryInUse(ConfigError):
+    """Another process holds the directory; it is named, with the process if that is known."""
 
 
 class LoginError(RxnetError):

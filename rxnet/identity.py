@@ -8,34 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import secrets
 from pathlib import Path
 
 from rxnet.errors import ConfigError
 from rxnet.files import read_private, write_private
-from rxnet.model import PeerKey
-
-KEY_BYTES = 32
-
-
-def new_private_key() -> bytes:
-    """Make a Curve25519 private key, clamped as WireGuard does (RFC 7748 section 5)."""
-    key = bytearray(secrets.token_bytes(KEY_BYTES))
-    key[0] &= 248
-    key[31] = (key[31] & 127) | 64
-    return bytes(key)
-
-
-def public_key(private_key: bytes) -> PeerKey:
-    """Compute the public key, which is the peer's name everywhere.
-
-    :raises ConfigError: if the private key has not 32 bytes.
-    """
-    if len(private_key) != KEY_BYTES:
-        raise ConfigError(f"a private key has {KEY_BYTES} bytes, not {len(private_key)}")
-    from nacl.bindings import crypto_scalarmult_base
-
-    return PeerKey(base64.b64encode(crypto_scalarmult_base(private_key)).decode())
+from rxnet.wire.box import KEY_BYTES, generate_private_key
 
 
 def load_identity(path: Path) -> bytes | None:
@@ -55,7 +32,7 @@ def load_or_make_identity(path: Path) -> tuple[bytes, bool]:
     found = load_identity(path)
     if found is not None:
         return found, False
-    made = new_private_key()
+    made = generate_private_key()
     try:
         write_private(path, base64.b64encode(made) + b"\n", replace=False)
     except FileExistsError:  # another start was quicker: its key counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from rxnet.errors import ConfigError, ControlPlaneError, DeviceError, LoginError
+from rxnet.errors import ConfigError, ControlPlaneError, DeviceError, DirectoryInUse, LoginError
 
 
 class Exit(IntEnum):
@@ -50,6 +50,7 @@ def exit_code(error: Exception) -> Exit:
 
 
 _CODES = {
+    DirectoryInUse: Exit.TAKEN,  # before its base
     ConfigError: Exit.USAGE,
     LoginError: Exit.LOGIN_REFUSED,
     DeviceError: Exit.DEVICE,

@@ -24,11 +24,6 @@ class Paths:
     socket: Path
     """Of the daemon API, unless `--daemon-addr` names another."""
 
-    @property
-    def lock(self) -> Path:
-        """Held by the process that uses this installation."""
-        return self.state / "lock"
-
 
 def find_paths(config_dir: str | None, environment: Mapping[str, str], user: int) -> Paths:
     """Choose the paths: everything inside `config_dir` if given, except the socket, which has its own option.

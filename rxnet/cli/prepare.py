@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from collections.abc import Mapping, MutableMapping
@@ -10,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from rxnet.cli.failure import Exit, Failure
 from rxnet.cli.paths import Paths, find_paths
 from rxnet.cli.usage import Command, usage
 from rxnet.config import (
@@ -25,8 +23,9 @@ from rxnet.config import (
     store_settings,
 )
 from rxnet.errors import ConfigError
-from rxnet.files import problem
-from rxnet.identity import load_identity, load_or_make_identity, public_key
+from rxnet.files import LOCK, lock_directory, problem
+from rxnet.identity import load_identity, load_or_make_identity
+from rxnet.wire.box import public_key
 
 SETUP_KEY_VARIABLE: Final = "RXNET_SETUP_KEY"
 _LARGEST_KEY_FILE: Final = 4096
@@ -109,25 +108,14 @@ def paths_of(command: Command, environment: Mapping[str, str]) -> Paths:
 def demand_free(paths: Paths) -> None:
     """Check that no other process uses the installation: one at a time has its identity, interface and journal.
 
-    The lock itself is the client's (rxnet.system.journal); this only finds the words for it beforehand.
+    The lock is the client's (rxnet.system.journal), which takes it late; this is to know before anything is written.
 
-    :raises Failure: if another process holds it.
+    :raises DirectoryInUse: if another process holds it.
+    :raises ConfigError: if the directory or the lock cannot be used.
     """
-    try:
-        descriptor = os.open(paths.lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return  # none yet; what else is wrong with it the client says
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-        who = f" (process {holder})" if holder.isdigit() else ""
-        raise Failure(
-            Exit.TAKEN,
-            f"another rxnet{who} uses {paths.state}: stop it with `rxnet down`, or use another --config-dir",
-        ) from None
-    finally:
-        os.close(descriptor)
+    if os.path.lexists(paths.state / LOCK):  # else nobody ever held it, and looking makes nothing
+        with lock_directory(paths.state, "rxnet", mend="stop it with `rxnet down`, or use another --config-dir"):
+            pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,8 @@ def _conclude(stage: Stage, screen: Screen, *, as_json: bool, kept: bool, left: 
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         screen.final(stage.timeline, stage.start, stage.start + (facts.seconds or 0.0))
-        screen.print(tables(facts, screen.width, ascii_only=screen.ascii_only))
+        if facts.peers:
+            screen.print(tables(facts, screen.width, ascii_only=screen.ascii_only))
         _verdict(stage, screen)
         if kept:
             _tell_kept(look_around(stage), screen)
@@ -144,6 +145,7 @@ def _verdict(stage: Stage, screen: Screen) -> None:
     screen.print(Text("Not everything went as promised:", "bold red"))
     for failure in facts.failures:
         screen.note(failure)
+    screen.note("(with --keep the hosts and their logs stay, to look into)")
 
 
 def look_around(stage: Stage) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from rxnet.demo.prober import Echo, Ping
 
-_INTERVAL: Final = 0.02
+_INTERVAL: Final = 0.01
 """Seconds between two pings to one host, while the hosts are few."""
 _FEW: Final = 5
 

@@ -159,6 +159,8 @@ class Engine:
         return self._perform(effect)
 
     def _run_epics(self, step: Step) -> None:
+        if step.after is step.before and type(step.stamped.event) is not EpicFailed:
+            return  # what was late, or known already: nothing can follow from it
         for runner in self._runners if _shared_changed(step) else self._peer_runners:
             runner.on_step(step)
 

@@ -48,11 +48,19 @@ class Tap(Generic[T]):
 
     def append(self, entry: T) -> None:
         entries = self._entries
+        if not entries:
+            entries.append(entry)
+            self.wake()  # once: whoever was woken empties the buffer before it rests
+            return
         if len(entries) >= self._length:
             entries.popleft()
             self._lost += 1
         entries.append(entry)
-        self.wake()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._entries)
 
     def complete(self) -> None:
         self.completed = True
@@ -60,10 +68,23 @@ class Tap(Generic[T]):
 
     def take(self) -> T | Gap | None:
         """The next entry, a `Gap` if entries before it were lost, or None if there is none."""
+        taken = self.take_some(1)
+        return taken[0] if taken else None
+
+    def take_some(self, most: int) -> list[T | Gap]:
+        """The next entries, at most so many; a `Gap` counts as one."""
+        entries = self._entries
+        taken: list[T | Gap] = []
         if self._lost:
-            lost, self._lost = self._lost, 0
-            return Gap(lost)
-        return self._entries.popleft() if self._entries else None
+            taken.append(Gap(self._lost))
+            self._lost = 0
+            most -= 1
+        if len(entries) <= most:
+            taken.extend(entries)
+            entries.clear()
+        else:
+            taken.extend([entries.popleft() for _ in range(most)])
+        return taken
 
     def close(self) -> None:
         """Leave the feed."""
@@ -172,17 +193,17 @@ class _Delivery(Generic[T]):
             self._on_failure(error)
 
     def _hand_over(self) -> None:
-        self._scheduled = False
-        for _ in range(BATCH):
+        taken = self._tap.take_some(BATCH)
+        on_next = self._observer.on_next
+        for entry in taken:
             if self._disposed:
                 return
-            entry = self._tap.take()
-            if entry is None:
-                if self._tap.completed:
-                    self._observer.on_completed()
-                return
-            self._observer.on_next(entry)
-        self._wake()
+            on_next(entry)
+        self._scheduled = False
+        if self._tap.waiting:
+            self._wake()
+        elif self._tap.completed and not self._disposed:
+            self._observer.on_completed()
 
 
 def _nobody() -> None:

@@ -12,17 +12,16 @@ from types import TracebackType
 
 import grpc
 
-from rxnet.errors import ConfigError
+from rxnet.errors import ConfigError, DirectoryInUse
 from rxnet.log import logger
 from rxnet.model import PeerKey, ServerAddress
 from rxnet.server.administration import Administration, PeerInfo
 from rxnet.server.control import ControlSocket
-from rxnet.server.files import DirectoryInUse, lock_directory
 from rxnet.server.management import ManagementService
 from rxnet.server.network import DEFAULT_DOMAIN, Announced, NetworkView, Rules
 from rxnet.server.registry import Registry
 from rxnet.server.signal import MESSAGE_LIMIT, SignalService
-from rxnet.server.store import Store
+from rxnet.server.store import Store, hold
 from rxnet.server.stun import StunServer
 
 DEFAULT_STUN_PORT = 3478
@@ -218,7 +217,7 @@ async def _enter_lock(clean: AsyncExitStack, directory: Path) -> None:
     deadline = asyncio.get_running_loop().time() + _LOCK_TIMEOUT
     while True:
         try:
-            clean.enter_context(lock_directory(directory))
+            clean.enter_context(hold(directory))
             return
         except DirectoryInUse:
             if asyncio.get_running_loop().time() >= deadline:

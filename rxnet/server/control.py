@@ -19,14 +19,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from rxnet.errors import ConfigError, ControlPlaneError
+from rxnet.errors import ConfigError, ControlPlaneError, DirectoryInUse
 from rxnet.log import logger
 from rxnet.model import ServerAddress
 from rxnet.server.administration import Administration, Json
-from rxnet.server.files import DirectoryInUse, lock_directory
 from rxnet.server.network import Announced, NetworkView
 from rxnet.server.registry import Registry
-from rxnet.server.store import Store
+from rxnet.server.store import Store, hold
 
 _NAME = "control.sock"
 _LINE_LIMIT = 64 * 1024
@@ -121,7 +120,7 @@ def administer(directory: Path, request: Json, *, timeout: float = _TIMEOUT) -> 
     deadline = time.monotonic() + timeout
     while True:
         try:
-            with lock_directory(directory):
+            with hold(directory):
                 return asyncio.run(_perform_offline(directory, request))
         except DirectoryInUse:
             pass

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from rxnet.errors import ConfigError
+from rxnet.files import read_private, write_private
 from rxnet.server.administration import Json
 from rxnet.server.app import DEFAULT_MOST_PEERS, DEFAULT_STUN_PORT, ControlPlane
 from rxnet.server.control import administer
-from rxnet.server.files import read_private_text, write_private_text
 from rxnet.server.network import DEFAULT_DOMAIN, Rules
 from rxnet.server.records import new_setup_key_text, normal_setup_key
 
@@ -63,16 +63,26 @@ async def keep_setup_key(plane: ControlPlane, path: Path) -> None:
 
     The file is written before the data base knows the key: whatever kills us in between, the next start mends.
     """
-    text = await asyncio.to_thread(read_private_text, path)
-    if text is None:
-        text = new_setup_key_text()
-        await asyncio.to_thread(write_private_text, path, text + "\n")
+    text = await asyncio.to_thread(_load_or_make_setup_key, path)
     normal = normal_setup_key(text)
     if normal is None:
         raise ConfigError(f"{path} does not hold a setup key; remove it and a new one is made there")
     key = await plane.registry.add_setup_key(normal, f"of {path.name}", reusable=True)
     if not plane.registry.is_valid(key):
         raise ConfigError(f"the setup key in {path} was revoked or has expired; remove the file to get a new one")
+
+
+def _load_or_make_setup_key(path: Path) -> str:
+    # Anywhere: who runs a laboratory puts it into /tmp. Reading checks the file itself, whoever can write beside it.
+    content = read_private(path, secret=True, anywhere=True)
+    if content is not None:
+        return content.decode(errors="replace")
+    text = new_setup_key_text()
+    try:
+        write_private(path, f"{text}\n".encode(), replace=False, anywhere=True)
+    except FileExistsError:
+        raise ConfigError(f"{path} appeared just now: does another program write it?") from None
+    return text
 
 
 # -- administration, the verbs below `rxnet server`: each blocks for ten seconds at most and raises as `administer`

@@ -3,7 +3,7 @@
 Synchronous and for one thread at a time (`Registry` runs it on a thread of its own: a commit waits for the disk).
 Every change is one transaction in WAL mode with `synchronous=FULL`, so a kill or a power cut leaves the state of
 before or after it. The directory is 0700 and the file 0600, because the server's private key is inside. One process
-holds the directory at a time (`lock_directory`); a second one is told so, and a killed one leaves no lock behind.
+holds the directory at a time (`hold`); a second one is told so, and a killed one leaves no lock behind.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from random import Random, SystemRandom
 
-from nacl.public import PrivateKey
-
 from rxnet.errors import ConfigError
+from rxnet.files import create_private_file, lock_directory
 from rxnet.model import PeerKey
 from rxnet.server.addressing import (
     NetworkFull,
@@ -28,7 +27,6 @@ from rxnet.server.addressing import (
     random_prefix,
     random_prefix_v6,
 )
-from rxnet.server.files import create_private_file
 from rxnet.server.records import (
     Network,
     SetupKey,
@@ -37,6 +35,7 @@ from rxnet.server.records import (
     normal_setup_key,
     setup_key_hash,
 )
+from rxnet.wire.box import generate_private_key
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x72786E74  # "rxnt"
@@ -93,13 +92,21 @@ _SELECT_PEERS = "SELECT key, address, address_v6, label, hostname, meta, ssh_key
 _SELECT_SETUP_KEYS = "SELECT id, name, hint, usage_limit, used, created, expires, revoked FROM setup_keys"
 
 
+def hold(directory: Path) -> AbstractContextManager[None]:
+    """Hold the directory of a control plane, made if need be, for this process.
+
+    Raises `DirectoryInUse` at once if another process holds it, `ConfigError` if it is not private.
+    """
+    return lock_directory(directory, "rxnet server", secret=True)
+
+
 class Store:
     """The open data base. Methods block for as long as the disk does and raise sqlite3 errors of a failing one."""
 
     def __init__(
         self, directory: Path, *, clock: Callable[[], float] = time.time, random: Random | None = None
     ) -> None:
-        """Open or create `directory`/control-plane.db; the caller holds the directory's lock.
+        """Open or create `directory`/control-plane.db; the caller holds the directory (`hold`).
 
         Raises `ConfigError` if the file is not ours, is damaged or comes from a newer version.
         """
@@ -154,7 +161,7 @@ class Store:
                 database.execute(statement)
             database.execute(
                 "INSERT INTO network VALUES (1, ?, ?, ?, 0)",
-                (str(random_prefix(random)), str(random_prefix_v6(random)), bytes(PrivateKey.generate())),
+                (str(random_prefix(random)), str(random_prefix_v6(random)), generate_private_key()),
             )
 
     def _read_network(self) -> Network:

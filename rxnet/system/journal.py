@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -27,11 +26,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from rxnet.errors import ConfigError
-from rxnet.files import private_directory, problem, write_private
+from rxnet.files import lock_directory, open_private, problem, write_private
 from rxnet.log import logger
 
 FILE: Final = "changes.jsonl"
-LOCK: Final = "lock"
 
 _UNDO_LIMIT: Final = 10.0
 """Seconds for one entry."""
@@ -90,11 +88,11 @@ class Journal:
         self._pending: dict[int, Entry] = {}
         self._unreadable: list[str] = []
         self._next = 1
-        self._lock = -1
+        self._lock = contextlib.ExitStack()
         self._file = -1
 
     def __enter__(self) -> Journal:
-        if self._lock < 0:
+        if self._file < 0:
             self.open()
         return self
 
@@ -104,24 +102,24 @@ class Journal:
     def open(self) -> None:
         """Take the lock and read what an earlier process left.
 
-        :raises ConfigError: a live process holds the lock (it is named), or the directory cannot be used.
+        :raises DirectoryInUse: a live process holds the lock.
+        :raises ConfigError: the directory, or a file in it, cannot be used.
         """
-        if self._lock >= 0:
+        if self._file >= 0:
             raise RuntimeError("the journal is open already")
-        with private_directory(self._directory, create=True) as directory:
-            self._lock = _take_lock(directory, self._directory)
-            try:
-                self._load()
-            except BaseException:
-                self.close()
-                raise
+        self._lock.enter_context(lock_directory(self._directory, "rxnet"))
+        try:
+            self._load()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Give the lock back; the file stays. Idempotent."""
-        for descriptor in (self._file, self._lock):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._file = self._lock = -1
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+        self._lock.close()
 
     def register(self, kind: str, undo: Undo) -> None:
         """Add a kind of change."""
@@ -191,8 +189,8 @@ class Journal:
     # -- the file --------------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
+        self._file = open_private(self.path, os.O_APPEND)
         try:
-            self._open_file()
             content = self._content()
         except OSError as error:
             raise ConfigError(f"cannot use {self.path}: {problem(error)}") from None
@@ -202,11 +200,6 @@ class Journal:
         self._next = max(self._pending, default=0) + 1
         if content:
             self._compact()
-
-    def _open_file(self) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        self._file = os.open(self.path, flags, 0o600)
-        os.fchmod(self._file, 0o600)
 
     def _content(self) -> bytes:
         with open(self._file, "rb", closefd=False) as file:
@@ -238,8 +231,7 @@ class Journal:
         content = b"".join(json.dumps(_written(entry)).encode() + b"\n" for entry in self.pending())
         try:
             write_private(self.path, content)
-            old = self._file
-            self._open_file()
+            old, self._file = self._file, open_private(self.path, os.O_APPEND)
             os.close(old)
         except (ConfigError, OSError) as error:
             logger.debug("the journal stays as long as it is: {}", error)
@@ -271,28 +263,6 @@ def _apply(line: Any, pending: dict[int, Entry]) -> None:
     else:
         entry = Entry(int(line["id"]), str(line["kind"]), dict(line["fields"]), str(line["boot"]), float(line["at"]))
         pending[entry.id] = entry
-
-
-def _take_lock(directory: int, path: Path) -> int:
-    """Lock the directory for this process; a lock dies with its process, so it tells the living from the dead."""
-    try:
-        lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
-    except OSError as error:
-        raise ConfigError(f"cannot open {path / LOCK}: {problem(error)}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
-    except BlockingIOError:
-        owner = os.pread(lock, 20, 0).decode(errors="replace").strip()
-        os.close(lock)
-        raise ConfigError(
-            f"the state directory {path} is in use by process {owner or '?'}: stop that rxnet, or use another directory"
-        ) from None
-    except OSError as error:
-        os.close(lock)
-        raise ConfigError(f"cannot lock {path / LOCK}: {problem(error)}") from None
-    return lock
 
 
 def boot_id() -> str:

@@ -2,18 +2,15 @@
 
 import base64
 import os
-import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from rxnet.errors import ConfigError
 from rxnet.files import write_private
-from rxnet.identity import load_identity, load_or_make_identity, new_private_key, public_key
+from rxnet.identity import load_identity, load_or_make_identity
+from rxnet.wire.box import generate_private_key
 
 
 @pytest.fixture
@@ -28,15 +25,6 @@ def test_made_once(file: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o777 == 0o700
     assert load_or_make_identity(file) == (key, False)
     assert load_identity(file) == key
-
-
-def test_clamped_and_public() -> None:
-    key = new_private_key()
-    assert key[0] & 7 == 0 and key[31] & 192 == 64
-    raw = X25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw()
-    assert public_key(key) == base64.b64encode(raw).decode()
-    with pytest.raises(ConfigError, match="32 bytes"):
-        public_key(key[:31])
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o666])
@@ -67,7 +55,7 @@ def test_a_corrupted_file_is_named_and_kept(file: Path, content: bytes) -> None:
 
 
 def test_an_error_does_not_show_the_key(file: Path) -> None:
-    key = base64.b64encode(new_private_key()).decode()
+    key = base64.b64encode(generate_private_key()).decode()
     write_private(file, (key + "x").encode())
     with pytest.raises(ConfigError) as caught:
         load_identity(file)
@@ -108,35 +96,3 @@ def test_two_starts_at_once_agree(file: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(found) == 8 and set(found) == {load_identity(file)}
-
-
-WRITER = """
-import sys
-from pathlib import Path
-from rxnet.files import write_private
-n = 0
-while True:
-    n += 1
-    write_private(Path(sys.argv[1]), (f"{n} " * 20000).encode())
-    print("written", flush=True)
-"""
-
-
-def test_killed_while_writing(tmp_path: Path) -> None:
-    """Whenever the writer is killed, the file is one of the versions, whole."""
-    file = tmp_path / "d" / "file"
-    for attempt in range(6):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(file)], stdout=subprocess.PIPE, text=True)
-        assert writer.stdout is not None
-        with writer.stdout as out:
-            for _ in range(1 + 7 * attempt):  # different moments for the kill
-                out.readline()
-                assert_whole(file)
-            writer.send_signal(signal.SIGKILL)
-            writer.wait()
-        assert_whole(file)
-
-
-def assert_whole(file: Path) -> None:
-    words = file.read_bytes().split()
-    assert len(words) == 20000 and len(set(words)) == 1

@@ -1,12 +1,11 @@
 """From command line, environment and files to a configuration."""
 
-import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
-from rxnet.cli.failure import Exit, Failure
+from rxnet.cli.failure import Exit, Failure, exit_code
 from rxnet.cli.paths import Paths, find_paths, parse_daemon_address
 from rxnet.cli.prepare import (
     Prepared,
@@ -19,9 +18,11 @@ from rxnet.cli.prepare import (
 )
 from rxnet.cli.usage import Command, parse
 from rxnet.config import load_settings
-from rxnet.errors import ConfigError
-from rxnet.identity import load_identity, public_key
+from rxnet.errors import ConfigError, DirectoryInUse
+from rxnet.files import lock_directory
+from rxnet.identity import load_identity
 from rxnet.model import ServerAddress
+from rxnet.wire.box import public_key
 
 KEY = "3F1C9A52-7d6b-4e0f-8a21-5b9c0d7e6f43"
 
@@ -43,7 +44,7 @@ def prepared(base: Path, *arguments: str) -> Prepared:
 def test_everything_inside_the_config_dir() -> None:
     paths = find_paths("/x/y", {"XDG_CONFIG_HOME": "/home/c"}, 0)
     assert (paths.config, paths.identity) == (Path("/x/y/config.toml"), Path("/x/y/private.key"))
-    assert paths.state == Path("/x/y/state") and paths.lock.parent == paths.state
+    assert paths.state == Path("/x/y/state")
 
 
 def test_system_wide_for_root_and_xdg_for_others() -> None:
@@ -238,13 +239,11 @@ def test_options_name_themselves_in_errors() -> None:
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    paths = find_paths(str(tmp_path), {}, 0)
+    paths = find_paths(str(tmp_path / "c"), {}, 0)
     demand_free(paths)
-    paths.state.mkdir()
-    paths.lock.write_text("4321\n")
-    demand_free(paths)  # a lock file that nobody holds is only a file
-    with open(paths.lock, "r+") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(Failure, match="process 4321") as caught:
+    assert not paths.state.exists()  # looking makes nothing
+    with lock_directory(paths.state, "rxnet"):
+        with pytest.raises(DirectoryInUse, match=rf"process {os.getpid()}\): stop it with `rxnet down`") as caught:
             demand_free(paths)
-        assert caught.value.code is Exit.TAKEN
+        assert exit_code(caught.value) is Exit.TAKEN
+    demand_free(paths)  # a lock file that nobody holds is only a file

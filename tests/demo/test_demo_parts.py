@@ -86,6 +86,7 @@ def test_the_checksum_of_a_request_is_right() -> None:
     packet = request(socket.AF_INET, 0xFFFF, 0xFFFF)
     assert checksum(packet) == 0, "RFC 1071: the sum over a packet with its checksum is zero"
     assert struct.unpack("!H", packet[2:4])[0] != 0
+    assert checksum(bytes.fromhex("0001f203f4f5f6f7")) == 0x220D, "the example of RFC 1071, section 3"
 
 
 @given(st.binary(max_size=100), st.integers(0, 65535))
@@ -193,6 +194,13 @@ def test_each_broken_promise_is_named(spoil: object, complaint: str) -> None:
     assert len(facts.failures) == 1
     assert complaint in facts.failures[0]
     assert facts.document()["passed"] is False
+
+
+def test_a_story_that_stopped_early_has_its_one_reason() -> None:
+    facts = Facts(3, failures=["the login of h2 did not happen within 30 s"])
+    facts.judge()
+    assert facts.failures == ["the login of h2 did not happen within 30 s"]
+    assert not facts.passed
 
 
 def test_nothing_measured_is_nothing_passed() -> None:

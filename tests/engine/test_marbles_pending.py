@@ -197,6 +197,23 @@ def test_an_offer_without_ice_is_answered_and_starts_no_agent() -> None:
 
 
 @marbles
+def test_a_peer_that_turns_to_relay_only_loses_agent_and_path() -> None:
+    """It has given up its agent, ours has nobody to talk to. It is silent until it offers ICE again.
+
+    given: ready, peers pq, connected p
+
+    > p       --i-----o--s--
+    > q       -o--i---------
+    = p       --k-----A--K--
+    = p       --A-----N-----
+    = p news  --d--------c--
+    = q       -A--n---------
+    = q       -N--A---------
+    = silent  --w-----------
+    """
+
+
+@marbles
 def test_an_offer_of_an_old_client_is_enough_for_an_agent() -> None:
     """It has no session id; a second one changes nothing.
 

@@ -241,7 +241,10 @@ def test_a_feed_without_a_bound_is_caught(monkeypatch: Patch) -> None:
 
 
 def test_a_gap_that_is_not_told_is_caught(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(feed.Tap, "take", lambda self: self._entries.popleft() if self._entries else None)
+    def take_some(self: Any, most: int) -> list[Any]:
+        return [self._entries.popleft() for _ in range(min(most, len(self._entries)))]
+
+    monkeypatch.setattr(feed.Tap, "take_some", take_some)
     bites(rules.check_a_slow_subscriber_sees_its_gap)
 
 

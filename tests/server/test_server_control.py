@@ -15,7 +15,7 @@ from server_client import Peer, channel, control_plane, run
 from rxnet.errors import ConfigError, ControlPlaneError
 from rxnet.server import serve
 from rxnet.server.control import administer
-from rxnet.server.files import lock_directory
+from rxnet.server.store import hold
 
 
 def test_every_operation_against_a_running_server(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_running_server_that_does_not_answer_is_reported(tmp_path: Path) -> No
             pass
 
     run(make())
-    with lock_directory(directory), pytest.raises(ControlPlaneError, match="runs but does not answer"):
+    with hold(directory), pytest.raises(ControlPlaneError, match="runs but does not answer"):
         administer(directory, {"do": "peers"}, timeout=0.1)
 
 

@@ -14,8 +14,8 @@ import pytest
 from server_client import Peer, channel, control_plane, run
 
 from rxnet.errors import ConfigError
+from rxnet.files import make_private
 from rxnet.model import PeerKey, ServerAddress
-from rxnet.server.files import private_directory
 from rxnet.server.network import Announced, NetworkView
 from rxnet.server.registry import Registry
 from rxnet.server.store import Store
@@ -32,7 +32,7 @@ def gated(function: Callable[..., Any], gate: threading.Event) -> Callable[..., 
 def test_a_change_once_begun_reaches_the_view_though_its_caller_was_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    private_directory(tmp_path / "cp")
+    make_private(tmp_path / "cp")
     store = Store(tmp_path / "cp")
     gate = threading.Event()
     for name in ("register", "delete_peer", "update_peer"):
@@ -97,7 +97,7 @@ def test_a_full_disk_fails_the_call_and_nothing_else(tmp_path: Path) -> None:
 
 def test_a_locked_data_base_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rxnet.server.store._BUSY_TIMEOUT", 0.0)
-    private_directory(tmp_path / "cp")
+    make_private(tmp_path / "cp")
     Store(tmp_path / "cp").close()
     other = sqlite3.connect(tmp_path / "cp" / "control-plane.db", isolation_level=None)
     other.execute("PRAGMA locking_mode = EXCLUSIVE")

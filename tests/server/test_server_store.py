@@ -13,18 +13,12 @@ from random import Random
 
 import pytest
 
-from rxnet.errors import ConfigError
+from rxnet.errors import ConfigError, DirectoryInUse
+from rxnet.files import make_private
 from rxnet.model import PeerKey
 from rxnet.server.addressing import NetworkFull
-from rxnet.server.files import (
-    DirectoryInUse,
-    lock_directory,
-    private_directory,
-    read_private_text,
-    write_private_text,
-)
 from rxnet.server.records import SetupKeyRefused, new_setup_key_text, normal_setup_key
-from rxnet.server.store import SCHEMA_VERSION, Store
+from rxnet.server.store import SCHEMA_VERSION, Store, hold
 
 FILE = "control-plane.db"
 
@@ -47,7 +41,7 @@ def register(store: Store, number: int, setup_key: str, most: int = 100, hostnam
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    private_directory(tmp_path / "cp")
+    make_private(tmp_path / "cp")
     return tmp_path / "cp"
 
 
@@ -209,41 +203,17 @@ def test_symbolic_links_are_not_followed(directory: Path, tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="symbolic link"):
         Store(directory)
     assert not (tmp_path / "elsewhere").exists()
-    link = tmp_path / "link"
-    link.symlink_to(directory)
-    with pytest.raises(ConfigError, match="symbolic link"):
-        private_directory(link)
 
 
-def test_a_directory_open_to_others(tmp_path: Path) -> None:
-    fresh, used = tmp_path / "fresh", tmp_path / "used"
-    for path in (fresh, used):
-        path.mkdir(mode=0o755)
-    (used / "file").touch()
-    private_directory(fresh)
-    assert stat.S_IMODE(fresh.stat().st_mode) == 0o700
+def test_one_process_at_a_time_and_nobody_else_looks_in(tmp_path: Path) -> None:
+    directory = tmp_path / "cp"
+    with hold(directory):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        with pytest.raises(DirectoryInUse, match=rf"in use by another rxnet server \(process {os.getpid()}\)"):
+            hold(directory).__enter__()
+    directory.chmod(0o755)
     with pytest.raises(ConfigError, match="chmod 700"):
-        private_directory(used)
-
-
-def test_one_process_at_a_time(directory: Path) -> None:
-    with lock_directory(directory), pytest.raises(DirectoryInUse, match="in use"), lock_directory(directory):
-        raise AssertionError
-    with lock_directory(directory):
-        pass
-
-
-def test_private_text(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    assert read_private_text(path) is None
-    write_private_text(path, "text\n")
-    assert read_private_text(path) == "text\n" and stat.S_IMODE(path.stat().st_mode) == 0o600
-    with pytest.raises(ConfigError, match="cannot write"):
-        write_private_text(path, "other")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["secret"]
-    path.chmod(0o640)
-    with pytest.raises(ConfigError, match="chmod 600"):
-        read_private_text(path)
+        hold(directory).__enter__()
 
 
 _REGISTER = """

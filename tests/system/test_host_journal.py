@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rxy_namespaces import ROOT, environment
 
-from rxnet.errors import ConfigError
+from rxnet.errors import ConfigError, DirectoryInUse
 from rxnet.system.journal import Entry, Journal, Outcome
 from rxnet.system.processes import end_process, find_process, network_namespace, start_time
 from rxnet.system.undo import USERSPACE_WIREGUARD, _remove_dead_socket, open_journal
@@ -219,7 +219,7 @@ def test_damaged_lines_are_told_and_cost_no_other(tmp_path: Path, garbage: list[
 
 
 def test_a_second_process_is_told_who_has_the_directory(tmp_path: Path) -> None:
-    with open_journal(tmp_path), pytest.raises(ConfigError, match=rf"in use by process {os.getpid()}\b"):
+    with open_journal(tmp_path), pytest.raises(DirectoryInUse, match=rf"another rxnet \(process {os.getpid()}\)"):
         open_journal(tmp_path)
     open_journal(tmp_path).close()
 
