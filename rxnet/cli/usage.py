@@ -31,6 +31,7 @@ Usage:
                                  [--expires-in SECONDS] [--directory DIR] [--json]
   rxnet server setup-keys revoke ID [--directory DIR]
   rxnet demo [--peers N] [--keep] [--json]
+  rxnet demo --clean
   rxnet version
   rxnet --help
 
@@ -77,7 +78,8 @@ Options:
   --usage-limit N        The setup key registers up to N peers.
   --expires-in SECONDS   The setup key is valid for so long.
   --peers N              How many peers to show, 2 to 20 [3].
-  --keep                 Leave the demo running until Ctrl-C.
+  --keep                 Leave everything running at the end, and say how to end it.
+  --clean                End what demos left running.
   -h --help              Show this text.
 
 Environment:
@@ -95,11 +97,11 @@ Files (root; others: the XDG directories; all inside DIR with --config-dir):
 
 Exit codes:
   0  done                                     5  trouble with the WireGuard interface
-  1  unexpected error (please report it)      6  socket, directory, interface or address
-  2  wrong option, configuration or key file     range taken by another process
-  3  rxnet is not running or does not answer  7  management cannot be reached
-  4  management refused the login             8  something could not be taken back
-  130  interrupted
+  1  unexpected error: please report it;      6  socket, directory, interface or address
+     the demo: it did not go as promised         range taken by another process
+  2  wrong option, configuration or key file  7  management cannot be reached
+  3  rxnet is not running or does not answer  8  something could not be taken back
+  4  management refused the login             130  interrupted
 """
 
 Value = str | bool | None

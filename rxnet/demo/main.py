@@ -165,7 +165,7 @@ def look_around(stage: Stage) -> dict[str, Any]:
             "pull the cable": f"ip -n {stage.lan.core} link set {first.port} down",
             "plug it in again": f"ip -n {stage.lan.core} link set {first.port} up",
             "signal off, signal on": f"kill -USR1 {plane}; kill -USR2 {plane}",
-            "end it all": f"{shlex.quote(sys.executable)} -m rxnet.demo --clean",
+            "end it all": f"{shlex.quote(sys.executable)} -m rxnet.cli.main demo --clean",
         },
     }
 

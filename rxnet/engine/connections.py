@@ -146,8 +146,7 @@ def _moved_to(link: Connection, server: Any, at: float) -> Connection:
 def on_management_connected(state: State, event: ManagementConnected, stamped: Stamped) -> State:
     if not _is_current(state.management, event.generation):
         return state
-    link = replace(state.management, status=_S.CONNECTED, since=stamped.at, reason="", retry_at=None)
-    return replace(state, management=link)
+    return replace(state, management=_connected(state.management, stamped.at))
 
 
 def on_servers_announced(state: State, event: ServersAnnounced, stamped: Stamped) -> State:
@@ -180,8 +179,7 @@ def on_login_refused(state: State, event: LoginRefused, stamped: Stamped) -> Sta
 def on_signal_connected(state: State, event: SignalConnected, stamped: Stamped) -> State:
     if not _is_current(state.signal, event.generation):
         return state
-    link = replace(state.signal, status=_S.CONNECTED, since=stamped.at, reason="", retry_at=None)
-    return replace(state, signal=link)
+    return replace(state, signal=_connected(state.signal, stamped.at))
 
 
 def on_signal_disconnected(state: State, event: SignalDisconnected, stamped: Stamped) -> State:

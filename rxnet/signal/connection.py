@@ -16,11 +16,11 @@ from rxnet.errors import ControlPlaneError
 from rxnet.model import PeerKey, ServerAddress
 from rxnet.signal.limits import SignalLimits
 from rxnet.signal.watchdog import ReceiveWatchdog
+from rxnet.wire.channel import explain, open_channel
 from rxnet.wire.services import HEADER_PEER_ID, HEADER_PEER_REGISTERED, SIGNAL_CONNECT_STREAM, SIGNAL_SEND
 
 _MAX_MESSAGE = (4 << 20) + (64 << 10)
 """Bytes. The server takes messages up to 4 MiB; one that we refused would end the stream for all peers."""
-_MAX_DETAILS = 200
 _TRAILERS = 1.0
 """Seconds to wait for the status of a server that answered without registering us."""
 _AFTERMATH = 0.002
@@ -60,7 +60,9 @@ class SignalConnection:
     ) -> None:
         self._server = server
         self._limits = limits
-        self._channel = _open_channel(server, root_certificates, proxy)
+        self._channel = open_channel(
+            server, root_certificates=root_certificates, proxy=proxy, max_receive=_MAX_MESSAGE
+        )
         # Bytes as they are: gRPC turns what its deserialiser cannot read into None, which tells us nothing.
         self._connect_stream = self._channel.stream_stream(SIGNAL_CONNECT_STREAM, None, None)
         self._send = self._channel.unary_unary(SIGNAL_SEND, None, None)
@@ -85,7 +87,7 @@ class SignalConnection:
         except TimeoutError:
             raise ConnectionEnded(f"signal {self._server} did not answer within {self._limits.dial:g} s") from None
         except grpc.aio.AioRpcError as error:
-            raise ConnectionEnded(f"signal {self._server} refused: {_status(error.code(), error.details())}") from None
+            raise ConnectionEnded(f"signal {self._server} refused: {explain(error.code(), error.details())}") from None
 
     async def _refusal(self, stream: grpc.aio.StreamStreamCall[bytes, bytes]) -> str:
         try:
@@ -94,8 +96,8 @@ class SignalConnection:
         except TimeoutError:
             return f"signal {self._server} answered without {HEADER_PEER_REGISTERED}: is it a NetBird signal server?"
         if code is grpc.StatusCode.UNAVAILABLE:
-            return f"signal {self._server} cannot be reached: {_status(code, details)}"
-        return f"signal {self._server} refused: {_status(code, details)}"
+            return f"signal {self._server} cannot be reached: {explain(code, details)}"
+        return f"signal {self._server} refused: {explain(code, details)}"
 
     def watch(self, heartbeat: bytes) -> None:
         """Start the watchdog. `heartbeat` is the message to ourselves that it sends."""
@@ -135,7 +137,7 @@ class SignalConnection:
             message = await stream.read()
         except grpc.aio.AioRpcError as error:
             raise ConnectionEnded(
-                self._verdict or f"signal {self._server} ended the stream: {_status(error.code(), error.details())}"
+                self._verdict or f"signal {self._server} ended the stream: {explain(error.code(), error.details())}"
             ) from None
         except asyncio.CancelledError:
             # gRPC says so too when only the call was cancelled, as the watchdog does; our own cancelling goes on.
@@ -160,7 +162,7 @@ class SignalConnection:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 return SendFailure(f"signal did not take a message within {self._limits.send:g} s")
             return SendFailure(
-                f"signal refused a message: {_status(error.code(), error.details())}", error.code() in _TRANSIENT
+                f"signal refused a message: {explain(error.code(), error.details())}", error.code() in _TRANSIENT
             )
         except asyncio.CancelledError:
             if _being_cancelled():
@@ -185,37 +187,6 @@ class SignalConnection:
             await self._channel.close(None)
 
 
-def _open_channel(server: ServerAddress, root_certificates: bytes | None, proxy: str | None) -> grpc.aio.Channel:
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    target = f"dns:///{host}:{server.port}"
-    options: list[tuple[str, str | int]] = [
-        # The shared pool shares back-off between attempts; the engine has a back-off of its own.
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.enable_retries", 0),
-        ("grpc.service_config_disable_resolution", 1),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        # A keepalive ping waits for gRPC's own bandwidth ping, for whose answer it would wait 60 s.
-        ("grpc.http2.ping_timeout_ms", 10_000),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.max_receive_message_length", _MAX_MESSAGE),
-        ("grpc.http_proxy", proxy) if proxy else ("grpc.enable_http_proxy", 0),
-    ]
-    if server.tls:
-        credentials = grpc.ssl_channel_credentials(root_certificates)
-        return grpc.aio.secure_channel(target, credentials, options=options)
-    return grpc.aio.insecure_channel(target, options=options)
-
-
 def _being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _status(code: grpc.StatusCode, details: str | None) -> str:
-    """A gRPC status as one printable line."""
-    text = " ".join((details or "").split())
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    if len(text) > _MAX_DETAILS:
-        text = text[: _MAX_DETAILS - 3] + "..."
-    return f"{code.name} ({text})" if text else code.name

@@ -10,7 +10,7 @@ from rxnet.errors import ConfigError
 from rxnet.model import ServerAddress
 
 MAX_RECEIVE = 16 << 20
-"""Bytes of one message; Go clients have the same limit (management document, 1.3)."""
+"""Bytes of one message of management; Go clients have the same limit (management document, 1.3)."""
 _MAX_DETAILS = 200
 
 # Pieces of gRPC's texts, each with what it means and what to do. The first that fits counts.
@@ -49,6 +49,7 @@ def open_channel(
     proxy: str | None = None,
     ping_after: float = 30.0,
     ping_answer: float = 10.0,
+    max_receive: int = MAX_RECEIVE,
 ) -> grpc.aio.Channel:
     """Make a channel for one attempt; nothing is dialled yet. The caller closes it.
 
@@ -58,6 +59,7 @@ def open_channel(
 
     While a call is open and nothing has come for `ping_after` seconds, the server is pinged; no answer within
     `ping_answer` seconds ends all calls. Servers punish pings that come more often than every 15 s (1.4).
+    A message of more than `max_receive` bytes ends the call that it came on.
     """
     host = f"[{server.host}]" if ":" in server.host else server.host
     target = f"dns:///{host}:{server.port}"
@@ -73,7 +75,7 @@ def open_channel(
         # By default pings stop after two on a stream that only receives.
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.keepalive_permit_without_calls", 0),
-        ("grpc.max_receive_message_length", MAX_RECEIVE),
+        ("grpc.max_receive_message_length", max_receive),
         ("grpc.primary_user_agent", f"rxnet/{__version__}"),
         ("grpc.http_proxy", proxy) if proxy else ("grpc.enable_http_proxy", 0),
     ]
