@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from rxnet.engine.feed import Gap
     from rxnet.engine.inbox import Stamped
     from rxnet.engine.state import State
-    from rxnet.errors import ConfigError, ControlPlaneError, DeviceError, LoginError, ProtocolError, RxnetError
+    from rxnet.errors import (
+        ConfigError,
+        ControlPlaneError,
+        DeviceError,
+        DirectoryInUse,
+        LoginError,
+        ProtocolError,
+        RxnetError,
+    )
 
 __all__ = [
     "Client",
@@ -31,6 +39,7 @@ __all__ = [
     "ConfigError",
     "ControlPlaneError",
     "DeviceError",
+    "DirectoryInUse",
     "Gap",
     "LoginError",
     "ProtocolError",

@@ -287,6 +287,10 @@ def _dialing(link: Connection, at: float) -> Connection:
     return replace(link, status=_S.DIALING, generation=link.generation + 1, since=at, retry_at=None)
 
 
+def _connected(link: Connection, at: float) -> Connection:
+    return replace(link, status=_S.CONNECTED, since=at, reason="", retry_at=None)
+
+
 def _opening(device: Device) -> Device:
     return replace(device, status=DeviceStatus.OPENING, generation=device.generation + 1, retry_at=None)
 

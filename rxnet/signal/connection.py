@@ -60,9 +60,7 @@ class SignalConnection:
     ) -> None:
         self._server = server
         self._limits = limits
-        self._channel = open_channel(
-            server, root_certificates=root_certificates, proxy=proxy, max_receive=_MAX_MESSAGE
-        )
+        self._channel = open_channel(server, root_certificates=root_certificates, proxy=proxy, max_receive=_MAX_MESSAGE)
         # Bytes as they are: gRPC turns what its deserialiser cannot read into None, which tells us nothing.
         self._connect_stream = self._channel.stream_stream(SIGNAL_CONNECT_STREAM, None, None)
         self._send = self._channel.unary_unary(SIGNAL_SEND, None, None)

@@ -39,6 +39,12 @@ class Picture:
     title: str
     prose: str
     diagram: str
+    options: tuple[str, ...] = ()
+    """What the decorator was given, such as `jitter=0.0`."""
+
+    def markdown(self) -> str:
+        played = f" Played with `{', '.join(self.options)}`." if self.options else ""
+        return f"### {self.title}\n\n{self.prose}{played}\n\n```text\n{self.diagram}\n```\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,9 @@ def rooms(folder: Path) -> Iterator[Room]:
 
 def _pictures(tree: ast.Module) -> Iterator[Picture]:
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and any(map(_is_marbles, node.decorator_list)):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        for decorator in filter(_is_marbles, node.decorator_list):
             text = inspect.cleandoc(ast.get_docstring(node) or "")
             lines = text.splitlines()
             first = next((i for i, line in enumerate(lines) if _DIAGRAM_LINE.match(line)), len(lines))
@@ -72,12 +80,17 @@ def _pictures(tree: ast.Module) -> Iterator[Picture]:
                 title[:1].upper() + title[1:],
                 "\n".join(lines[:first]).strip(),
                 "\n".join(lines[first:]).strip(),
+                _options(decorator),
             )
 
 
 def _is_marbles(decorator: ast.expr) -> bool:
     name = decorator.func if isinstance(decorator, ast.Call) else decorator
     return isinstance(name, ast.Name) and name.id == "marbles"
+
+
+def _options(decorator: ast.expr) -> tuple[str, ...]:
+    return tuple(map(ast.unparse, decorator.keywords)) if isinstance(decorator, ast.Call) else ()
 
 
 def gallery(folder: Path) -> str:
@@ -87,7 +100,7 @@ def gallery(folder: Path) -> str:
     parts.append("\n".join(f"- [{room.title}](#{_anchor(room.title)})" for room in everything) + "\n")
     for room in everything:
         parts.append(f"## {room.title}\n\n{room.prose}\n")
-        parts += [f"### {p.title}\n\n{p.prose}\n\n```text\n{p.diagram}\n```\n" for p in room.pictures]
+        parts += [picture.markdown() for picture in room.pictures]
     parts.append("## Marks\n\nWhat each mark means. `p` stands for any peer's letter.\n")
     parts.append(_table("Input lanes (`>`)", INPUTS))
     parts.append(_table("Expected lanes (`=`)", OUTPUTS))

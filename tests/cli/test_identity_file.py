@@ -6,11 +6,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from rxnet.errors import ConfigError
 from rxnet.files import write_private
 from rxnet.identity import load_identity, load_or_make_identity
-from rxnet.wire.box import generate_private_key
+from rxnet.wire.box import generate_private_key, public_key
 
 
 @pytest.fixture
@@ -25,6 +26,12 @@ def test_made_once(file: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o777 == 0o700
     assert load_or_make_identity(file) == (key, False)
     assert load_identity(file) == key
+
+
+def test_its_public_key_is_what_another_library_computes(file: Path) -> None:
+    key, _ = load_or_make_identity(file)
+    raw = X25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw()
+    assert public_key(key) == base64.b64encode(raw).decode()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o666])

@@ -94,7 +94,11 @@ def commands() -> Iterator[str]:
 
 def clean() -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "rxnet.cli.main", "demo", "--clean"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "rxnet.cli.main", "demo", "--clean"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from netbird_server import ENVIRONMENT, Api, write_configuration
+
 SERVER_ADDRESS = "10.99.0.1"
 URL = f"http://{SERVER_ADDRESS}:8080"
 
@@ -256,28 +258,10 @@ class NetBirdPlane:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._data = network.directory / "netbird"
-        (self._data / "data").mkdir(parents=True)
-        self._config = self._data / "config.json"  # JSON is YAML
-        server = {
-            "listenAddress": ":8080",
-            "exposedAddress": URL,
-            "stunPorts": [3478],
-            "metricsPort": 9090,
-            "healthcheckAddress": "127.0.0.1:9000",
-            "logLevel": "info",
-            "logFile": "console",
-            "authSecret": "relay-test-secret",
-            "dataDir": str(self._data / "data"),
-            "disableAnonymousMetrics": True,
-            "disableGeoliteUpdate": True,
-            "auth": {"issuer": f"{URL}/oauth2"},
-            "store": {"engine": "sqlite", "encryptionKey": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="},
-        }
-        self._config.write_text(json.dumps({"server": server}))
-        self._token = ""
+        self._config = write_configuration(self._data, URL)
+        self.api = Api(self._send)
         self.start()
-        setup = {"email": "admin@example.test", "password": "Passw0rd-123", "name": "Admin", "create_pat": True}
-        self._token = self.api("POST", "/api/setup", {**setup, "pat_expire_in": 30})["personal_access_token"]
+        self.api.set_up()
         self.key = self.setup_key()
         account = self.api("GET", "/api/accounts")[0]
         account["settings"]["lazy_connection_enabled"] = False
@@ -285,9 +269,8 @@ class NetBirdPlane:
         self.api("PUT", f"/api/accounts/{account['id']}", body)
 
     def start(self) -> None:
-        environment = {"NB_SETUP_PAT_ENABLED": "true", "NB_DISABLE_GEOLOCATION": "true"}
         program = os.environ["RXNET_NB_SERVER"]
-        self.process = self._network.start("server", program, "--config", str(self._config), env=environment)
+        self.process = self._network.start("server", program, "--config", str(self._config), env=ENVIRONMENT)
         until("the server answers", self._answers, 60)
 
     def _answers(self) -> bool:
@@ -297,16 +280,15 @@ class NetBirdPlane:
         self.process.kill()
         self.start()
 
-    def api(self, method: str, path: str, body: object | None = None) -> Any:
-        command = ["curl", "-fsS", "-m", "10", "-X", method, f"{URL}{path}", "-H", "Content-Type: application/json"]
-        command += ["-H", f"Authorization: Token {self._token}"] if self._token else []
-        command += ["-d", json.dumps(body)] if body is not None else []
-        answer = run(*command, namespace=self._network.core)
-        return json.loads(answer) if answer.strip() else None
+    def _send(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> str:
+        command = ["curl", "-fsS", "-m", "10", "-X", method, f"{URL}{path}"]
+        for name, value in headers.items():
+            command += ["-H", f"{name}: {value}"]
+        command += ["-d", body.decode()] if body is not None else []
+        return run(*command, namespace=self._network.core)
 
     def setup_key(self, kind: str = "reusable", expires_in: int = 86400) -> str:
-        body = {"name": "t", "type": kind, "expires_in": expires_in, "auto_groups": [], "usage_limit": 0}
-        return str(self.api("POST", "/api/setup-keys", {**body, "ephemeral": False})["key"])
+        return str(self.api.setup_key(kind, expires_in)["key"])
 
     def spent_key(self) -> str:
         return self.setup_key("one-off")
@@ -317,9 +299,7 @@ class NetBirdPlane:
         return key
 
     def delete_peer(self, address: str) -> None:
-        peers = self.api("GET", "/api/peers")
-        found = next(peer for peer in peers if peer["ip"] == address)
-        self.api("DELETE", f"/api/peers/{found['id']}")
+        self.api("DELETE", f"/api/peers/{self.api.peer('ip', address)['id']}")
 
 
 def rxnet(*argv: str) -> list[str]:

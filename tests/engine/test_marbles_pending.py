@@ -1,6 +1,9 @@
 """Pending: offers, answers, deadlines, negotiations and candidates, all under one gate."""
 
+from rxnet.engine.effects import SendMessages
+from rxnet.events import EffectFailed
 from rxnet.testing import cast
+from rxnet.testing.drivers import Work
 from rxnet.testing.marbles import MarbleRun, marbles
 
 # -- offers ------------------------------------------------------------------------------------------------------
@@ -428,15 +431,22 @@ def test_messages_on_their_way_are_cancelled_with_the_gate() -> None:
     """
 
 
-@marbles
+def _fail_to_send(work: Work) -> None:
+    work.report(EffectFailed("SendMessages", 0, "surprise", work.peer))
+
+
+@marbles(on_start={SendMessages: _fail_to_send})
 def test_a_send_that_fails_unexpectedly_is_a_batch_given_up(run: MarbleRun) -> None:
-    """A defect of the driver costs one batch, not the peer.
+    """A defect of the driver costs each batch, not the peer: repeats and answers are tried as ever.
 
     1 char = 1 s ± 10 %
 
-    given: ready, peers p
+    given: ready
 
-    > p  ----------
-    = p  ---O-----O
+    > map   p-----------
+    > p     ----------o-
+    = p     O--O-----OA-
+    = p     ----------N-
+    = news  E--E-----EE-
     """
     assert run.state.peers[cast.key_of("p")].outbox.sending == ()

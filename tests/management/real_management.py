@@ -10,16 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
 import traceback
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+from netbird_server import Server
 
 from rxnet.engine.effects import OpenManagement
 from rxnet.events import (
@@ -39,90 +36,7 @@ from rxnet.management.sysinfo import system_meta
 from rxnet.model import Retry, ServerAddress
 from rxnet.wire.box import generate_private_key, public_key
 
-BASE = "http://127.0.0.1:8080"
 SERVER = ServerAddress("127.0.0.1", 8080)
-CONFIG = """server:
-  listenAddress: ":8080"
-  exposedAddress: "http://127.0.0.1:8080"
-  stunPorts: [3478]
-  metricsPort: 9090
-  healthcheckAddress: "127.0.0.1:9000"
-  logLevel: "info"
-  logFile: "console"
-  authSecret: "relay-test-secret"
-  dataDir: "{data}"
-  disableAnonymousMetrics: true
-  disableGeoliteUpdate: true
-  auth:
-    issuer: "http://127.0.0.1:8080/oauth2"
-  store:
-    engine: "sqlite"
-    encryptionKey: "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-"""
-
-
-class Server:
-    """The combined server and its REST API."""
-
-    def __init__(self, program: str, directory: Path) -> None:
-        self.program = program
-        self.directory = directory
-        self.process: subprocess.Popen[bytes] | None = None
-        self.token = ""
-        (directory / "data").mkdir(parents=True)
-        (directory / "config.yaml").write_text(CONFIG.format(data=directory / "data"))
-
-    def start(self) -> None:
-        environment = os.environ | {"NB_SETUP_PAT_ENABLED": "true", "NB_DISABLE_GEOLOCATION": "true"}
-        with (self.directory / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [self.program, "--config", str(self.directory / "config.yaml")],
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
-        for _ in range(150):
-            try:
-                self.api("GET", "/api/instance")
-            except OSError:
-                time.sleep(0.2)
-            else:
-                return
-        raise RuntimeError("the server did not start; see server.log")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-            self.process = None
-
-    def api(self, method: str, path: str, body: object = None) -> Any:
-        request = urllib.request.Request(BASE + path, method=method)
-        request.add_header("Content-Type", "application/json")
-        if self.token:
-            request.add_header("Authorization", f"Token {self.token}")
-        data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(request, data, timeout=10) as answer:
-            text = answer.read()
-        return json.loads(text) if text.strip() else None
-
-    def set_up(self) -> None:
-        person = {"email": "admin@example.test", "password": "Passw0rd-123", "name": "Admin"}
-        answer = self.api("POST", "/api/setup", person | {"create_pat": True, "pat_expire_in": 30})
-        self.token = answer["personal_access_token"]
-
-    def setup_key(self, kind: str = "reusable", expires_in: int = 86400) -> dict[str, Any]:
-        wish = {"name": "test", "type": kind, "expires_in": expires_in, "auto_groups": [], "usage_limit": 0}
-        made: dict[str, Any] = self.api("POST", "/api/setup-keys", wish | {"ephemeral": False})
-        return made
-
-    def peer(self, name: str) -> dict[str, Any]:
-        (found,) = [peer for peer in self.api("GET", "/api/peers") if peer["hostname"] == name]
-        return dict(found)
 
 
 class Peer:
@@ -189,7 +103,7 @@ def final(events: list[Event]) -> ManagementDisconnected | LoginRefused:
 
 
 async def registers_and_gets_a_map(server: Server) -> None:
-    one = Peer("one", server.setup_key()["key"])
+    one = Peer("one", server.api.setup_key()["key"])
     one.open()
     try:
         await one.until(lambda: bool(one.saw(NetworkMapReceived)))
@@ -205,14 +119,14 @@ async def registers_and_gets_a_map(server: Server) -> None:
         assert part.local == login.local
         assert one.saw(ManagementConnected)
         assert not one.saw(NetworkMapFaulted)
-        assert server.peer("one")["version"].startswith("0.77.0+rxnet")
-        assert server.peer("one")["kernel_version"] == os.uname().release
+        assert server.api.peer("hostname", "one")["version"].startswith("0.77.0+rxnet")
+        assert server.api.peer("hostname", "one")["kernel_version"] == os.uname().release
     finally:
         await one.close()
 
 
 async def a_known_peer_needs_no_key(server: Server) -> None:
-    one = Peer("known", server.setup_key()["key"])
+    one = Peer("known", server.api.setup_key()["key"])
     one.open()
     await one.until(lambda: bool(one.saw(NetworkMapReceived)))
     await one.close()
@@ -233,7 +147,11 @@ async def an_unknown_peer_without_key_is_refused(server: Server) -> None:
 
 
 async def bad_setup_keys_are_refused(server: Server) -> None:
-    revoked, spent, expired = server.setup_key(), server.setup_key("one-off"), server.setup_key(expires_in=1)
+    revoked, spent, expired = (
+        server.api.setup_key(),
+        server.api.setup_key("one-off"),
+        server.api.setup_key(expires_in=1),
+    )
     server.api("PUT", f"/api/setup-keys/{revoked['id']}", {"revoked": True, "auto_groups": []})
     first = Peer("first", spent["key"])
     first.open()
@@ -248,7 +166,7 @@ async def bad_setup_keys_are_refused(server: Server) -> None:
 
 
 async def two_peers_see_each_other(server: Server) -> None:
-    key = server.setup_key()["key"]
+    key = server.api.setup_key()["key"]
     one, two = Peer("left", key), Peer("right", key)
     one.open()
     await one.until(lambda: bool(one.saw(NetworkMapReceived)))
@@ -269,10 +187,10 @@ async def two_peers_see_each_other(server: Server) -> None:
 
 
 async def a_deleted_peer(server: Server) -> None:
-    one = Peer("doomed", server.setup_key()["key"])
+    one = Peer("doomed", server.api.setup_key()["key"])
     one.open()
     await one.until(lambda: bool(one.saw(NetworkMapReceived)))
-    await asyncio.to_thread(server.api, "DELETE", f"/api/peers/{server.peer('doomed')['id']}")
+    await asyncio.to_thread(server.api, "DELETE", f"/api/peers/{server.api.peer('hostname', 'doomed')['id']}")
     assert one.task is not None
     async with asyncio.timeout(10):
         await one.task
@@ -288,7 +206,7 @@ async def a_deleted_peer(server: Server) -> None:
 
 
 async def logout_deletes_us(server: Server) -> None:
-    key = server.setup_key()["key"]
+    key = server.api.setup_key()["key"]
     one, two = Peer("leaver", key), Peer("stayer", key)
     two.open()
     one.open()
@@ -334,7 +252,7 @@ async def posture_checks_are_answered(server: Server) -> None:
             ],
         },
     )
-    one = Peer("checked", server.setup_key()["key"])
+    one = Peer("checked", server.api.setup_key()["key"])
     one.open()
     try:
         # Known from Login, so told at once with Sync; or named by a map and told with SyncMeta.
@@ -355,7 +273,7 @@ async def posture_checks_are_answered(server: Server) -> None:
 
 
 async def the_server_restarts_with_a_new_key(server: Server) -> None:
-    one = Peer("patient", server.setup_key()["key"])
+    one = Peer("patient", server.api.setup_key()["key"])
     one.open()
     await one.until(lambda: bool(one.saw(NetworkMapReceived)))
     await asyncio.to_thread(server.stop)
@@ -390,7 +308,7 @@ def main() -> None:
     server = Server(sys.argv[1], Path(sys.argv[2]))
     try:
         server.start()
-        server.set_up()
+        server.api.set_up()
         for scenario in SCENARIOS:
             problem = None
             try:

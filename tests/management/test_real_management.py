@@ -14,6 +14,7 @@ from real_management import NAMES
 
 SCRIPT = Path(__file__).with_name("real_management.py")
 ROOT = Path(__file__).parents[2]
+PATH = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
 
 pytestmark = [pytest.mark.netbird, pytest.mark.netns, pytest.mark.timeout(240)]
 
@@ -39,7 +40,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
             text=True,
             timeout=220,
             check=False,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": PATH},
         )
         found = {}
         for line in run.stdout.splitlines():

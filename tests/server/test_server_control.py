@@ -132,7 +132,10 @@ def _exchange(directory: Path, line: bytes) -> bytes:
 
 
 def test_serve_makes_and_reuses_the_setup_key_file(tmp_path: Path) -> None:
-    directory, file = tmp_path / "cp", tmp_path / "setup-key"
+    directory, shared = tmp_path / "cp", tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)  # as /tmp, where laboratories put it
+    file = shared / "setup-key"
 
     async def serving() -> None:
         """Serve until ready, register a peer with the key of the file, stop by cancelling."""

@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from netbird_server import Server
+
 from rxnet.credentials import CredentialStore
 from rxnet.engine.effects import OpenSignal, SendMessages
 from rxnet.events import (
@@ -38,71 +40,6 @@ from rxnet.wire.signalexchange_pb2 import EncryptedMessage
 
 ADDRESS = ServerAddress("127.0.0.1", 8080)
 SESSION = SessionId("00055ed085")
-CONFIG = """server:
-  listenAddress: ":8080"
-  exposedAddress: "http://127.0.0.1:8080"
-  stunPorts: [3478]
-  metricsPort: 9090
-  healthcheckAddress: "127.0.0.1:9000"
-  logLevel: "info"
-  logFile: "console"
-  authSecret: "relay-test-secret"
-  dataDir: "{directory}/data"
-  disableAnonymousMetrics: true
-  disableGeoliteUpdate: true
-  auth:
-    issuer: "http://127.0.0.1:8080/oauth2"
-  store:
-    engine: "sqlite"
-    encryptionKey: "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-"""
-
-
-class Server:
-    """NetBird's combined server; it can be stopped in order, killed and started again."""
-
-    def __init__(self, program: str, directory: Path) -> None:
-        self._program = program
-        self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
-        (directory / "data").mkdir(parents=True, exist_ok=True)
-        (directory / "config.yaml").write_text(CONFIG.format(directory=directory))
-
-    def _launch(self) -> subprocess.Popen[bytes]:
-        with (self._directory / "server.log").open("ab") as log:
-            return subprocess.Popen(
-                [self._program, "--config", str(self._directory / "config.yaml")],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env={"NB_SETUP_PAT_ENABLED": "true", "NB_DISABLE_GEOLOCATION": "true", "HOME": str(self._directory)},
-            )
-
-    async def start(self) -> None:
-        self._process = self._launch()
-        async with asyncio.timeout(60):
-            while True:
-                if self._process.poll() is not None:
-                    raise RuntimeError("the server ended; see server.log")
-                events = SignalDriver(generate_private_key(), CredentialStore(), "0").open_signal(
-                    OpenSignal(0, ADDRESS)
-                )
-                first = await anext(events)
-                await events.aclose()  # type: ignore[attr-defined]
-                if isinstance(first, SignalConnected):
-                    return
-                await asyncio.sleep(0.1)
-
-    def end(self, kill: bool) -> None:
-        assert self._process is not None
-        if kill:
-            self._process.kill()
-        else:
-            self._process.terminate()
-
-    async def gone(self) -> None:
-        assert self._process is not None
-        await asyncio.to_thread(self._process.wait, 20)
 
 
 class Peer:
@@ -212,16 +149,16 @@ async def garbage(_: Server) -> None:
 async def restart(server: Server, kill: bool) -> None:
     alice, bob = Peer(), Peer()
     async with alice.connected(), bob.connected():
-        server.end(kill)
+        server.end(kill=kill)
         async with asyncio.timeout(10):  # well before the watchdog
             for reason in (await alice.disconnected(), await bob.disconnected()):
                 print(f"restart, kill={kill}: {reason}", file=sys.stderr)
                 assert "ended the stream" in reason
-    await server.gone()
+    await asyncio.to_thread(server.gone)
     events = alice.driver.open_signal(OpenSignal(2, ADDRESS))
     [refused] = [event async for event in events]
     assert isinstance(refused, SignalDisconnected) and "cannot be reached" in refused.reason, refused
-    await server.start()
+    await asyncio.to_thread(server.start)
     async with alice.connected(), bob.connected():
         await alice.send(bob.key, Offer(1, SESSION))
         assert isinstance(await bob.events.get(), OfferReceived)
@@ -253,7 +190,7 @@ SCENARIOS: dict[str, Callable[[Server], Awaitable[None]]] = {
 async def main(program: str, directory: Path) -> dict[str, str]:
     outcome = {}
     server = Server(program, directory)
-    await server.start()
+    await asyncio.to_thread(server.start)
     try:
         for name, scenario in SCENARIOS.items():
             try:
@@ -264,7 +201,7 @@ async def main(program: str, directory: Path) -> dict[str, str]:
                 outcome[name] = traceback.format_exc()
     finally:
         server.end(kill=True)
-        await server.gone()
+        await asyncio.to_thread(server.gone)
     return outcome
 
 

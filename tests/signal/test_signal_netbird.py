@@ -15,6 +15,7 @@ import pytest
 pytestmark = [pytest.mark.netbird, pytest.mark.netns, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
+PATH = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     program = [sys.executable, netbird_scenarios.__file__, str(Path(server).absolute()), str(directory)]
     done = subprocess.run(
         ["unshare", "--net", "--pid", "--fork", "--kill-child", *program],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": PATH},
         capture_output=True,
         text=True,
         timeout=280,

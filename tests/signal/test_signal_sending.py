@@ -218,8 +218,8 @@ def failing(times: int, code: grpc.StatusCode) -> Any:
     ("times", "code", "arrived", "wanted"),
     [
         (1, grpc.StatusCode.UNAVAILABLE, 2, ""),
-        (2, grpc.StatusCode.UNAVAILABLE, 2, "UNAVAILABLE (not now)"),
-        (1, grpc.StatusCode.RESOURCE_EXHAUSTED, 1, "RESOURCE_EXHAUSTED (not now)"),
+        (2, grpc.StatusCode.UNAVAILABLE, 2, "UNAVAILABLE: not now"),
+        (1, grpc.StatusCode.RESOURCE_EXHAUSTED, 1, "RESOURCE_EXHAUSTED: not now"),
         (1, grpc.StatusCode.UNIMPLEMENTED, 1, "UNIMPLEMENTED"),
     ],
 )
