@@ -22,7 +22,7 @@ Driver = Callable[[Any], AsyncIterator[Event]]
 """Performs one kind of effect: an async generator function of the effect that yields what it reports."""
 
 CLEAN_UP_LIMIT: Final = 20.0
-"""Seconds after which work on a resource starts although the clean-up before it still hangs."""
+"""Seconds after which work on a resource starts although what was cancelled before it still cleans up."""
 
 
 class Performer:
@@ -33,7 +33,7 @@ class Performer:
 
     def __init__(self, drivers: Mapping[type[Effect], Driver]) -> None:
         self._drivers = drivers
-        self._last: dict[tuple[str, ...], asyncio.Task[None]] = {}
+        self._last: dict[tuple[str, ...], _Work] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __call__(self, effect: Effect) -> Observable[Event]:
@@ -43,13 +43,13 @@ class Performer:
             observer: abc.ObserverBase[Event], _scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             resource = effect.resource
-            previous = self._last.get(resource) if resource is not None else None
-            task = asyncio.get_running_loop().create_task(self._run(effect, observer, previous))
-            self._tasks.add(task)
+            work = _Work(self._last.get(resource) if resource is not None else None)
             if resource is not None:
-                self._last[resource] = task
-            task.add_done_callback(lambda done: self._forget(done, resource))
-            return Disposable(lambda: _cancel(task))
+                self._last[resource] = work
+            task = asyncio.get_running_loop().create_task(self._run(effect, observer, work))
+            self._tasks.add(task)
+            task.add_done_callback(lambda done: self._ended(done, work, resource))
+            return Disposable(lambda: work.cancel(task))
 
         return Observable(subscribe)
 
@@ -68,13 +68,10 @@ class Performer:
             await asyncio.wait(self._tasks, timeout=left)
         return True
 
-    async def _run(
-        self, effect: Effect, observer: abc.ObserverBase[Event], previous: asyncio.Task[None] | None
-    ) -> None:
-        if previous is not None and not previous.done():
-            await asyncio.wait((previous,), timeout=CLEAN_UP_LIMIT)
-            if not previous.done():
-                logger.warning("{} starts although the work before it has not cleaned up", type(effect).__name__)
+    async def _run(self, effect: Effect, observer: abc.ObserverBase[Event], work: _Work) -> None:
+        if work.previous is not None and not await work.turn():
+            logger.warning("{} starts although the work before it has not cleaned up", type(effect).__name__)
+        work.previous = None
         try:
             events = self._drivers[type(effect)](effect)
             async with aclosing(cast("AsyncGenerator[Event, None]", events)):
@@ -85,15 +82,67 @@ class Performer:
             observer.on_next(failure(effect, error))
         observer.on_completed()
 
-    def _forget(self, task: asyncio.Task[None], resource: tuple[str, ...] | None) -> None:
+    def _ended(self, task: asyncio.Task[None], work: _Work, resource: tuple[str, ...] | None) -> None:
         self._tasks.discard(task)
-        if resource is not None and self._last.get(resource) is task:
-            del self._last[resource]
+        work.ended(lambda: self._forget(work, resource))
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a cancelled effect failed while cleaning up: {!r}", error)
 
+    def _forget(self, work: _Work, resource: tuple[str, ...] | None) -> None:
+        if resource is not None and self._last.get(resource) is work:
+            del self._last[resource]
 
-def _cancel(task: asyncio.Task[None]) -> None:
-    # Completing disposes from inside the task itself: that is no reason to cancel it.
-    if not task.done() and task is not asyncio.current_task():
+
+class _Work:
+    """One link in the chain of those who want the same resource.
+
+    It is over when its task has ended, and not before the link before it is over: one that was cancelled while it
+    waited for its turn must not let the next one pass.
+    """
+
+    __slots__ = ("_followers", "cancelled", "over", "previous")
+
+    def __init__(self, previous: _Work | None) -> None:
+        self.previous = previous
+        """Whom it waits for; None once it has its turn."""
+        self.cancelled = False
+        self.over = False
+        self._followers: list[Callable[[], object]] = []
+
+    async def turn(self) -> bool:
+        """Wait until the one before is over; False if it was cancelled and does not end in time."""
+        previous = self.previous
+        loop = asyncio.get_running_loop()
+        while previous is not None and not previous.over:
+            woken: asyncio.Future[None] = loop.create_future()
+            previous._followers.append(lambda woken=woken: woken.done() or woken.set_result(None))  # type: ignore[misc]
+            # What works has limits of its own; only what was told to end is given one here.
+            limit = CLEAN_UP_LIMIT if previous.cancelled else None
+            await asyncio.wait((woken,), timeout=limit)
+            if limit is not None and not woken.done():
+                return False
+        return True
+
+    def cancel(self, task: asyncio.Task[None]) -> None:
+        # Completing disposes from inside the task itself: that is no reason to cancel it.
+        if task.done() or task is asyncio.current_task():
+            return
+        self.cancelled = True
         task.cancel()
+        self._wake()
+
+    def ended(self, forget: Callable[[], object]) -> None:
+        """The task has ended: let the next one pass as soon as the one before is over."""
+        if self.previous is not None and not self.previous.over:
+            self.previous._followers.append(lambda: self.ended(forget))
+            if not self.previous.over:
+                return
+        self.previous = None
+        self.over = True
+        forget()
+        self._wake()
+
+    def _wake(self) -> None:
+        followers, self._followers = self._followers, []
+        for wake in followers:
+            wake()

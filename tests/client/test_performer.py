@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
+import pytest
+
 from rxnet.engine.effects import Effect
 from rxnet.events import EffectFailed, Event, NetlinkOverran
 from rxnet.perform import Performer
@@ -137,6 +139,102 @@ def test_idle_has_a_limit() -> None:
         going_on = performer(Work(1)).subscribe()
         assert not await performer.idle(0.01)
         going_on.dispose()
+        assert await performer.idle(1)
+
+    played(story)
+
+
+def test_one_that_was_cancelled_while_it_waited_lets_nobody_pass() -> None:
+    async def story() -> None:
+        trail: list[str] = []
+        clean = asyncio.Event()
+
+        async def work(effect: Work) -> AsyncIterator[Event]:
+            trail.append(f"begin {effect.number}")
+            try:
+                yield NetlinkOverran(effect.number)
+                await asyncio.Event().wait()
+            finally:
+                await clean.wait()
+                trail.append(f"end {effect.number}")
+
+        performer = Performer({Work: work})
+        first = performer(Work(1)).subscribe()
+        while not trail:
+            await asyncio.sleep(0)
+        first.dispose()
+        performer(Work(2)).subscribe().dispose()
+        waiting = performer(Work(3)).subscribe()
+        await asyncio.sleep(0)
+        waiting.dispose()
+        last = performer(Work(4)).subscribe()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert trail == ["begin 1"]
+        clean.set()
+        while len(trail) < 3:
+            await asyncio.sleep(0)
+        assert trail == ["begin 1", "end 1", "begin 4"]
+        last.dispose()
+        assert await performer.idle(1)
+        assert performer._last == {}
+
+    played(story)
+
+
+def test_work_that_is_not_cancelled_is_waited_for_in_order_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rxnet.perform.CLEAN_UP_LIMIT", 0.01)
+
+    async def story() -> None:
+        trail: list[str] = []
+        release = asyncio.Event()
+
+        async def work(effect: Work) -> AsyncIterator[Event]:
+            trail.append(f"begin {effect.number}")
+            await release.wait()
+            trail.append(f"end {effect.number}")
+            yield NetlinkOverran(effect.number)
+
+        performer = Performer({Work: work})
+        for number in (1, 2, 3):
+            performer(Work(number)).subscribe()
+        await asyncio.sleep(0.05)  # five times the limit for cleaning up
+        assert trail == ["begin 1"]
+        release.set()
+        assert await performer.idle(1)
+        assert trail == ["begin 1", "end 1", "begin 2", "end 2", "begin 3", "end 3"]
+
+    played(story)
+
+
+def test_a_clean_up_that_hangs_is_passed_after_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rxnet.perform.CLEAN_UP_LIMIT", 0.01)
+
+    async def story() -> None:
+        begun: list[int] = []
+        never = asyncio.Event()
+
+        async def work(effect: Work) -> AsyncIterator[Event]:
+            begun.append(effect.number)
+            try:
+                yield NetlinkOverran(effect.number)
+                await asyncio.Event().wait()
+            finally:
+                if effect.number == 1:
+                    await never.wait()
+
+        performer = Performer({Work: work})
+        hanging = performer(Work(1)).subscribe()
+        while not begun:
+            await asyncio.sleep(0)
+        second = performer(Work(2)).subscribe()
+        await asyncio.sleep(0.03)
+        assert begun == [1]
+        hanging.dispose()
+        while len(begun) < 2:
+            await asyncio.sleep(0)
+        never.set()
+        second.dispose()
         assert await performer.idle(1)
 
     played(story)

@@ -213,9 +213,10 @@ def check_late_results_are_dropped(make: Make = Bench) -> None:
     bench.play("p", "n")
     for lane, marks in (("p", "sflg"), ("signal", "CX"), ("management", "LCXRV"), ("device", "XF")):
         for mark in marks:
-            before = bench.state
+            before, started = bench.state, len(bench.drivers.works)
             bench.play(f"{lane} late", mark)
             assert bench.state == before, f"the late {lane} {mark} was taken"
+            assert len(bench.drivers.works) == started, f"the late {lane} {mark} started something"
 
 
 def check_results_behind_a_closing_gate_are_dropped(make: Make = Bench) -> None:

@@ -42,6 +42,7 @@ def test_another_pair_is_news(run: MarbleRun) -> None:
     """
     ports = [event.path.remote.port for event in run.bench.events if isinstance(event, PeerConnected)]
     assert ports == [50001, 50002, 50003]
+    assert [peer.since for peer in run.state.peers.values()] == [0.0], "connected since then, whatever the pair"
 
 
 @marbles

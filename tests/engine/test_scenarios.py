@@ -9,7 +9,7 @@ import pytest
 from reactivex import Observable
 from reactivex import operators as ops
 
-from rxnet.engine.effects import Negotiate, OpenManagement, OpenSignal, SendMessages, WaitUntil
+from rxnet.engine.effects import KeepPath, Negotiate, OpenManagement, OpenSignal, SendMessages, WaitUntil
 from rxnet.engine.engine import EPICS, Engine
 from rxnet.engine.feed import Feed, Gap
 from rxnet.engine.inbox import Input, Step
@@ -17,12 +17,14 @@ from rxnet.engine.operators import Perform
 from rxnet.events import (
     AnswerReceived,
     CandidateReceived,
+    DeadlineReached,
     EpicFailed,
     NetlinkOverran,
     NetworkMapReceived,
     OfferReceived,
     PeerConnected,
     SignalConnected,
+    SignalDisconnected,
 )
 from rxnet.model import PeerKey, RemotePeer
 from rxnet.testing import cast
@@ -213,6 +215,56 @@ def test_message_ids_are_unique_for_a_peer() -> None:
         for message in work.effect.messages
     ]
     assert len(ids) == len(set(ids))
+
+
+def test_a_map_counts_when_its_last_part_is_there() -> None:
+    bench = ready()
+    bench.play("map part", "p")
+    assert bench.state.map_serial is None
+    assert P in bench.state.peers
+    bench.play("map", "q")
+    assert bench.state.map_serial == 2
+
+
+def test_a_deadline_that_was_overtaken_does_nothing() -> None:
+    """It was in the inbox already, behind the answer that ended it."""
+    bench = ready("peers p")
+    due = bench.state.peers[P].next_offer
+    assert due is not None
+    sent = len([work for work in bench.drivers.works if isinstance(work.effect, SendMessages)])
+    bench.put(AnswerReceived(P, cast.session("p", 1), ufrag="u"), DeadlineReached("offer", due, P))
+    assert len([work for work in bench.drivers.works if isinstance(work.effect, SendMessages)]) == sent
+    assert bench.state.peers[P].next_offer is None
+
+
+@pytest.mark.parametrize("message", [OfferReceived, AnswerReceived])
+def test_a_message_behind_the_loss_of_signal_takes_no_path(message: type[OfferReceived | AnswerReceived]) -> None:
+    """It cannot be answered, so the path that works stays; the peer will repeat itself."""
+    bench = ready("peers p", "connected p")
+    bench.put(
+        SignalDisconnected(bench.state.signal.generation, "gone"),
+        message(P, cast.session("p", 7), ufrag=cast.ufrag("p", 1)),
+    )
+    assert bench.state.connected == 1
+    assert [type(work.effect) for work in bench.drivers.running if work.peer == P] == [KeepPath]
+
+
+@pytest.mark.parametrize(
+    ("lane", "mark", "name"),
+    [
+        ("management", "X", "management retry"),
+        ("signal", "X", "signal retry"),
+        ("device", "X", "device retry"),
+        ("network", "E", "network retry"),
+    ],
+)
+def test_a_deadline_of_another_time_does_nothing(lane: str, mark: str, name: str) -> None:
+    bench = ready("peers p")
+    bench.play(lane, mark)
+    before, started = bench.state, len(bench.drivers.works)
+    bench.put(DeadlineReached(name, 0.123), DeadlineReached("silent peers", 0.123))
+    assert bench.state == before
+    assert len(bench.drivers.works) == started
 
 
 def test_each_epic_keeps_its_one_effect() -> None:
