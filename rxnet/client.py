@@ -19,8 +19,8 @@ from rxnet.engine.engine import Engine
 from rxnet.engine.feed import QUEUE_LENGTH, Feed, Gap
 from rxnet.engine.inbox import Stamped, Step
 from rxnet.engine.state import ConnectionStatus, DeviceStatus, State
-from rxnet.errors import DeviceError, LoginError, RxnetError
-from rxnet.events import CommandTaken, DeviceFailed, DownRequested, Event, LoginRefused, UpRequested
+from rxnet.errors import ControlPlaneError, DeviceError, LoginError, RxnetError
+from rxnet.events import CommandTaken, DownRequested, Event, UpRequested
 from rxnet.log import logger
 from rxnet.model import PeerKey
 from rxnet.perform import Performer
@@ -85,7 +85,6 @@ class Client:
             clock=loop.time,
             entropy=lambda: generator.getrandbits(64),
         )
-        self._finished: asyncio.Future[Event] = loop.create_future()
         self._commands: dict[str, asyncio.Future[None]] = {}
         self._events: Feed[Stamped] = Feed(scheduler, on_failure=_subscriber_failed)
         self._states: Feed[State] = Feed(scheduler, on_failure=_subscriber_failed, first=lambda: self.state)
@@ -93,19 +92,19 @@ class Client:
         self._engine.put(UpRequested("start"))
 
     async def stop(self) -> None:
-        """Take everything down and wait until the host is as it was. Safe to call twice."""
+        """Take everything down and wait until the host is as it was. Safe to call twice, and to be cancelled."""
         engine = self._engine
         if engine is None or engine.closed:
             return
-        await self.request_down()
-        if not await self._performer.idle():
-            logger.warning("some clean-up did not end in time; `rxnet cleanup` removes what is left")
-        engine.close()
-        self._events.close()
-        self._states.close()
-        await self._drivers.stop()
-        if not self._finished.done():
-            self._finished.cancel()
+        try:
+            await self.request_down()
+            if not await self._performer.idle():
+                logger.warning("some clean-up did not end in time; `rxnet cleanup` removes what is left")
+        finally:
+            engine.close()
+            self._events.close()
+            self._states.close()
+            await self._drivers.stop()
 
     # -- what is and what happens ----------------------------------------------------------------------------------
 
@@ -150,6 +149,7 @@ class Client:
         :param limit: seconds; None waits as long as it takes.
         :raises TimeoutError: if the limit ran out.
         :raises LoginError: if management refused us for good, so that waiting is pointless.
+        :raises ControlPlaneError: if trying management again cannot help (a proxy that cannot work, say).
         :raises DeviceError: if the WireGuard interface could not be made.
         :raises RxnetError: if the client stopped.
         """
@@ -159,7 +159,9 @@ class Client:
                     continue
                 if condition(state):
                     return state
-                _raise_if_final(state)
+                error = _end_of(state)
+                if error is not None:
+                    raise error
         raise RxnetError("the client stopped before the condition came true")
 
     # -- commands --------------------------------------------------------------------------------------------------
@@ -172,9 +174,19 @@ class Client:
         """Ask the engine to disconnect and to leave the host as it was; the client stays usable."""
         await self._command(DownRequested)
 
-    async def finished(self) -> Event:
-        """Wait for an event after which nothing happens until the user acts: `LoginRefused`, a final `DeviceFailed`."""
-        return await asyncio.shield(self._finished)
+    async def finished(self) -> RxnetError:
+        """Wait until nothing more can happen before the user acts, and say why: with the error that `wait_for` raises.
+
+        A later `request_up` makes another attempt, which may finish in its turn.
+
+        :raises RxnetError: if the client stopped.
+        """
+        async with aclosing(self.watch_states()) as states:
+            async for state in states:
+                error = None if isinstance(state, Gap) else _end_of(state)
+                if error is not None:
+                    return error
+        raise RxnetError("the client stopped")
 
     async def log_out(self) -> None:
         """Delete this peer on the management server.
@@ -214,6 +226,8 @@ class Client:
         return self._engine
 
     async def _command(self, make: type[UpRequested | DownRequested]) -> None:
+        if self._running().closed:
+            raise RxnetError("the client has stopped: make another one")
         name = secrets.token_hex(8)
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._commands[name] = taken
@@ -234,8 +248,6 @@ class Client:
             taken = self._commands.get(event.id)
             if taken is not None and not taken.done():
                 taken.set_result(None)
-        elif _is_final(event) and not self._finished.done():
-            self._finished.set_result(event)
 
 
 async def _of_kinds(
@@ -247,15 +259,16 @@ async def _of_kinds(
                 yield entry
 
 
-def _is_final(event: Event) -> bool:
-    return isinstance(event, LoginRefused) or (isinstance(event, DeviceFailed) and not event.retry)
-
-
-def _raise_if_final(state: State) -> None:
-    if state.management.status is ConnectionStatus.REFUSED:
-        raise LoginError(state.management.reason)
-    if state.device.status is DeviceStatus.FAILED:
-        raise DeviceError(state.device.reason)
+def _end_of(state: State) -> RxnetError | None:
+    """Why nothing more can happen in this state before the user acts; None if something can."""
+    management, device = state.management, state.device
+    if not state.wanted:
+        return None
+    if management.status is ConnectionStatus.REFUSED:
+        return LoginError(management.reason)
+    if management.status is ConnectionStatus.ENDED:
+        return ControlPlaneError(management.reason)
+    return DeviceError(device.reason) if device.status is DeviceStatus.FAILED else None
 
 
 def _subscriber_failed(error: Exception) -> None:

@@ -119,7 +119,7 @@ class Drivers:
         """Keep the state for those drivers that ask about it (addresses, the interface's name)."""
         self._state = step.after
         event = step.stamped.event
-        if type(event) is PeerRemoved:
+        if type(event) is PeerRemoved and event.peer not in step.after.peers:  # it may be back already
             self._credentials.forget(event.peer)
 
     # -- for the client ------------------------------------------------------------------------------------------

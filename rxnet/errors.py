@@ -7,6 +7,7 @@
   x DeviceError         the WireGuard interface could not be made or configured
   x ControlPlaneError   management or signal cannot be reached or answers nonsense
     - ProtocolError     bytes that do not follow the protocol
+  x ResourceTaken       another process holds the control socket
 """
 
 from __future__ import annotations
@@ -38,3 +39,7 @@ class ControlPlaneError(RxnetError):
 
 class ProtocolError(ControlPlaneError):
     """Somebody sent bytes that do not follow the protocol."""
+
+
+class ResourceTaken(RxnetError):
+    """Another process answers at the control socket that we would make."""

@@ -336,6 +336,17 @@ class DeviceRefused(Event):
 
 
 @fact("own")
+class AddressesAssigned(Event):
+    """The interface has its overlay addresses, MTU and routes, or as much of it as the host allows."""
+
+    generation: int
+    """Of the device."""
+    attempt: int
+    refused: str = ""
+    """What could not be set; empty if all was."""
+
+
+@fact("own")
 class DeadlineReached(Event):
     """A `WaitUntil` ran out. `name` says which deadline; `at` is the time it was set for."""
 

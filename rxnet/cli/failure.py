@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from rxnet.errors import ConfigError, ControlPlaneError, DeviceError, DirectoryInUse, LoginError
+from rxnet.errors import ConfigError, ControlPlaneError, DeviceError, DirectoryInUse, LoginError, ResourceTaken
 
 
 class Exit(IntEnum):
@@ -45,8 +45,7 @@ def exit_code(error: Exception) -> Exit:
     for kind, code in _CODES.items():
         if isinstance(error, kind):
             return code
-    # By name, so that a command that never opened a socket need not import that module.
-    return Exit.TAKEN if type(error).__name__ == "ResourceTaken" else Exit.UNEXPECTED
+    return Exit.UNEXPECTED
 
 
 _CODES = {
@@ -55,4 +54,5 @@ _CODES = {
     LoginError: Exit.LOGIN_REFUSED,
     DeviceError: Exit.DEVICE,
     ControlPlaneError: Exit.UNREACHABLE,
+    ResourceTaken: Exit.TAKEN,
 }

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rxnet.cli.collector import calm_collector
 from rxnet.cli.ending import Ending
-from rxnet.cli.failure import Exit, Failure
+from rxnet.cli.failure import Exit, Failure, exit_code
 from rxnet.cli.logs import LineWriter
 from rxnet.cli.neighbours import host_addresses, overlap, taken_port
 from rxnet.cli.prepare import Prepared
@@ -25,7 +25,8 @@ from rxnet.daemon.subject import NOTICES, Moment
 from rxnet.engine.feed import Gap
 from rxnet.engine.inbox import Stamped
 from rxnet.engine.state import State
-from rxnet.events import DeviceFailed, Event, LoggedIn
+from rxnet.errors import RxnetError
+from rxnet.events import LoggedIn
 from rxnet.log import logger
 from rxnet.system.journal import FILE as JOURNAL
 
@@ -114,11 +115,11 @@ class Foreground:
             finished.cancel()
             requested.cancel()
 
-    def _final(self, event: Event) -> Exit:
-        """The exit code for an event after which nothing more can happen; its words are in the log already."""
+    def _final(self, error: RxnetError) -> Exit:
+        """The exit code after which nothing more can happen; without `--json` the words are in the log already."""
         if self._out is not None:
-            logger.error("{}", clean(str(getattr(event, "reason", event))))
-        return Exit.DEVICE if isinstance(event, DeviceFailed) else Exit.LOGIN_REFUSED
+            logger.error("{}", clean(str(error)))
+        return exit_code(error)
 
     # -- telling
 

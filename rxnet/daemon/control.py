@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rxnet.errors import ConfigError, RxnetError
+from rxnet.errors import ConfigError, ResourceTaken
 from rxnet.files import make_private, problem
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ _LONGEST: Final = 107
 """Bytes of a socket's path (unix(7))."""
 _GRACE: Final = 1.0
 """Seconds that running calls get when the socket closes."""
-
-
-class ResourceTaken(RxnetError):
-    """Another process holds what we need: a socket, a directory, an interface."""
 
 
 def probe(path: Path) -> bool:

@@ -13,14 +13,15 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rxnet.daemon.subject import Moment, PeerStatistics
-from rxnet.engine.state import Connection, ConnectionStatus, DeviceStatus, Peer, State
+from rxnet.engine.state import FINAL, Connection, ConnectionStatus, DeviceStatus, Peer, State
 from rxnet.model import PeerKey, ServerAddress
 from rxnet.wire import daemon_pb2 as wire
 
 YEAR_ONE: Final = -62135596800
 """Seconds since 1970 of Go's zero time, which stands for "never"."""
 
-IDLE, CONNECTING, CONNECTED, NEEDS_LOGIN = "Idle", "Connecting", "Connected", "NeedsLogin"
+IDLE, CONNECTING, CONNECTED = "Idle", "Connecting", "Connected"
+NEEDS_LOGIN, LOGIN_FAILED = "NeedsLogin", "LoginFailed"
 
 
 def client_status(state: State) -> str:
@@ -29,6 +30,8 @@ def client_status(state: State) -> str:
         return NEEDS_LOGIN
     if not state.wanted:
         return IDLE
+    if state.management.status is ConnectionStatus.ENDED:
+        return LOGIN_FAILED
     ready = (
         state.local is not None
         and state.device.status is DeviceStatus.OPEN
@@ -42,7 +45,7 @@ def peer_status(state: State, peer: Peer) -> str:
     """The one word for a peer. Idle: nothing goes on for it, because nothing may or because we wait for its move."""
     if peer.connected:
         return CONNECTED
-    if not state.wanted or state.login_refused or peer.remote.key in state.silent:
+    if not state.wanted or state.management.status in FINAL or peer.remote.key in state.silent:
         return IDLE
     return CONNECTING
 

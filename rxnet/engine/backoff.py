@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from rxnet.engine.state import fraction
+from rxnet.engine.chance import fraction
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,19 @@ from rxnet.model import Candidate, LocalPeer, Message, PeerKey, ServerAddress, S
 
 
 def failure(effect: Effect, error: BaseException) -> EffectFailed:
-    """Report an effect whose work ended with an exception: errors are events."""
+    """Report an effect whose work ended with an exception: errors are events.
+
+    The exception's own text stays out of the event: nobody knows what it may quote. The debug log has it.
+    """
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        place = f" in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"
+        trace = trace.tb_next
     return EffectFailed(
         type(effect).__name__,
         getattr(effect, "generation", 0),
-        f"{type(error).__name__}: {error}",
+        f"{type(error).__name__}{place}",
         getattr(effect, "peer", None),
     )
 
@@ -88,6 +96,11 @@ class SendMessages(Effect):
     messages: tuple[Message, ...]
     wireguard_port: int
 
+    @property
+    def generation(self) -> int:
+        """Which batch this is: the id of its first message."""
+        return self.messages[0].id
+
 
 @dataclass(frozen=True, slots=True)
 class OpenDevice(Effect):
@@ -102,10 +115,14 @@ class OpenDevice(Effect):
 
 @dataclass(frozen=True, slots=True)
 class AssignAddresses(Effect):
-    """Give the open interface its overlay addresses, MTU and routes, as the difference to what it has."""
+    """Give the open interface its overlay addresses, MTU and routes, as the difference to what it has.
+
+    Reports a `DeviceRefused` for each change that failed and at the end one `AddressesAssigned`.
+    """
 
     generation: int
     local: LocalPeer
+    attempt: int = 0
 
     @property
     def resource(self) -> tuple[str, ...] | None:
@@ -114,7 +131,10 @@ class AssignAddresses(Effect):
 
 @dataclass(frozen=True, slots=True)
 class SetPeers(Effect):
-    """Add or update these peers on the open device and remove those. Reports only `DeviceRefused`."""
+    """Add or update these peers on the open device and remove those.
+
+    Reports `DeviceRefused` for a peer that the device does not take, `DeviceFailed` if it does not answer.
+    """
 
     generation: int
     """Of the device."""

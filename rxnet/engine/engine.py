@@ -10,30 +10,24 @@ from typing import Final
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable
 
-from rxnet.engine.connections import NETWORK_RETRY, device_effect, management_effect, signal_effect
-from rxnet.engine.effects import Effect, WaitUntil, WatchNetwork
+from rxnet.engine.connections import management_effect, signal_effect
+from rxnet.engine.device import addresses_effect, device_effect
+from rxnet.engine.effects import Effect, WaitUntil
 from rxnet.engine.inbox import Clock, Entropy, Inbox, Input, Reduce, Step
 from rxnet.engine.multicast import Multicast
+from rxnet.engine.network import network_effect
 from rxnet.engine.news import news
-from rxnet.engine.offers import silent_round_effect, touched
+from rxnet.engine.offers import silent_round_effect
 from rxnet.engine.operators import Epic, PeerWork, Perform, emitted, keyed, running, switch
 from rxnet.engine.paths import path_effect
+from rxnet.engine.peers import touched
 from rxnet.engine.pending import pending_epic
 from rxnet.engine.reduce import reduce as default_reduce
 from rxnet.engine.state import DeviceStatus, State
 from rxnet.engine.timers import wait_until
-from rxnet.engine.tunnels import addresses_epic, peers_epic
+from rxnet.engine.tunnels import peers_epic
 from rxnet.events import EpicFailed, Event
 from rxnet.model import PeerKey
-
-
-def network_effect(state: State) -> Effect | None:
-    """The host's network is watched while we are wanted, and at no other time."""
-    if not state.wanted:
-        return None
-    if state.link.retry_at is not None:
-        return WaitUntil(NETWORK_RETRY, state.link.retry_at)
-    return WatchNetwork(state.link.generation)
 
 
 def _one(select: Callable[[State], Effect | None]) -> Epic:
@@ -60,7 +54,7 @@ EPICS: Final[Mapping[str, Epic]] = MappingProxyType(
         "management": _one(management_effect),
         "signal": _one(signal_effect),
         "device": _one(device_effect),
-        "addresses": addresses_epic,
+        "addresses": _one(addresses_effect),
         "peers": peers_epic,
         "paths": paths_epic,
         "pending": pending_epic,

@@ -18,6 +18,7 @@ from dataclasses import replace
 from immutables import Map
 
 from rxnet.engine.inbox import Stamped
+from rxnet.engine.network import reachability
 from rxnet.engine.state import ConnectionStatus, DeviceStatus, Gate, State
 
 
@@ -38,7 +39,7 @@ def settle(before: State, state: State, stamped: Stamped) -> State:
 def _renewing(before: State, state: State) -> bool:
     """Another network, or another device with another port: what is pending names addresses that are void."""
     return (
-        state.link.network is not before.link.network
+        reachability(before.link.network) != reachability(state.link.network)
         or state.device.generation != before.device.generation
         or state.signal.generation != before.signal.generation
     )

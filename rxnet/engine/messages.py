@@ -15,12 +15,16 @@ Messages of keys that the map does not list are kept until it does; candidates a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
+from rxnet.engine.chance import draw, session_id
+from rxnet.engine.early import keep_early, take_early
 from rxnet.engine.effects import SendMessages
 from rxnet.engine.evolve import evolve
 from rxnet.engine.inbox import Stamped
-from rxnet.engine.state import SILENT_ROUND, Agent, Peer, State, current, draw, keep_early, session_id
+from rxnet.engine.peers import current, put_peer
+from rxnet.engine.state import Agent, Peer, State
 from rxnet.events import (
     AnswerReceived,
     CandidateReceived,
@@ -48,10 +52,8 @@ RELAY_ONLY: Final = "it offers no direct path (relay only), and relays are not s
 
 def on_offer(state: State, event: OfferReceived, stamped: Stamped) -> State:
     peer = current(state, event.peer)
-    if peer is None:
-        return evolve(state, early=keep_early(state.early, event.peer, event))
-    if not state.gate.open:
-        return state  # it cannot be answered; when the gate opens, our own offer starts the exchange anew
+    if peer is None or not state.gate.open:
+        return keep_early(state, event.peer, event)
     peer = _with_agent_for(peer, event, stamped)
     return put_peer(state, evolve(peer, outbox=peer.outbox.put(Answer(stamped.seq, peer.session))), stamped.at)
 
@@ -59,16 +61,16 @@ def on_offer(state: State, event: OfferReceived, stamped: Stamped) -> State:
 def on_answer(state: State, event: AnswerReceived, stamped: Stamped) -> State:
     peer = current(state, event.peer)
     if peer is None:
-        return evolve(state, early=keep_early(state.early, event.peer, event))
+        return keep_early(state, event.peer, event)
     if not state.gate.open:
-        return state
+        return state  # it answers an offer of an epoch that is over
     return put_peer(state, _with_agent_for(peer, event, stamped), stamped.at)
 
 
 def on_candidate(state: State, event: CandidateReceived, stamped: Stamped) -> State:
     peer = current(state, event.peer)
     if peer is None:
-        return evolve(state, early=keep_early(state.early, event.peer, event))
+        return keep_early(state, event.peer, event)
     candidate = event.candidate
     others = peer.candidates
     for known in others:
@@ -138,33 +140,20 @@ def on_effect_failed(state: State, event: EffectFailed, stamped: Stamped) -> Sta
     peer = current(state, event.peer) if event.peer is not None else None
     if peer is None or event.effect != SendMessages.__name__:
         return state
-    ids = tuple(message.id for message in peer.outbox.sending)
-    return put_peer(state, evolve(peer, outbox=peer.outbox.done(ids)), stamped.at)
+    sending = peer.outbox.sending
+    if not sending or sending[0].id != event.generation:
+        return state  # that batch is over already
+    outbox = peer.outbox.done(tuple(message.id for message in sending))
+    return put_peer(state, evolve(peer, outbox=outbox), stamped.at)
 
 
-def put_peer(state: State, peer: Peer, at: float) -> State:
-    """Store a peer, keeping the count of connected ones and the set of silent ones."""
-    key: PeerKey = peer.remote.key
-    before = state.peers.get(key)
-    peers = state.peers.set(key, peer)
-    connected = state.connected + peer.connected - (before is not None and before.connected)
-    silent = _is_silent(state, peer)
-    if silent == (key in state.silent):
-        return evolve(state, peers=peers, connected=connected)
-    members = state.silent.set(key, None) if silent else state.silent.delete(key)
-    round_at = (state.silent_round_at or at + SILENT_ROUND) if members else None
-    return evolve(state, peers=peers, connected=connected, silent=members, silent_round_at=round_at)
-
-
-def _is_silent(state: State, peer: Peer) -> bool:
-    """Its offers are exhausted: nothing is pending and nothing is due."""
-    return (
-        state.gate.open
-        and peer.epoch == state.gate.epoch
-        and not peer.connected
-        and peer.agent is None
-        and peer.next_offer is None
-    )
+def hand_over_early(state: State, keys: Iterable[PeerKey], stamped: Stamped) -> State:
+    """Handle what these peers said before it could be handled."""
+    for key in keys:
+        state, early = take_early(state, key)
+        for message in early:
+            state = _HANDLERS[type(message)](state, message, stamped)
+    return state
 
 
 REDUCERS: Final[tuple[tuple[type, Any], ...]] = (
@@ -176,3 +165,9 @@ REDUCERS: Final[tuple[tuple[type, Any], ...]] = (
     (MessagesNotSent, on_messages_left),
     (EffectFailed, on_effect_failed),
 )
+
+_HANDLERS: Final[dict[type, Any]] = {
+    OfferReceived: on_offer,
+    AnswerReceived: on_answer,
+    CandidateReceived: on_candidate,
+}

@@ -20,6 +20,8 @@ T = TypeVar("T")
 class _Listener:
     on_next: Callable[[Any], object]
     on_completed: Callable[[], object] | None
+    active: bool = True
+    """False once disposed: also within the value that is being handed on."""
 
 
 class Multicast(Observable[T]):
@@ -48,6 +50,7 @@ class Multicast(Observable[T]):
         self._listeners = (*self._listeners, listener)
 
         def dispose() -> None:
+            listener.active = False
             self._listeners = tuple(other for other in self._listeners if other is not listener)
 
         return Disposable(dispose)
@@ -55,7 +58,8 @@ class Multicast(Observable[T]):
     def on_next(self, value: T) -> None:
         """Hand a value on. An observer that raises ends it here: whoever cannot promise not to is walled off."""
         for listener in self._listeners:
-            listener.on_next(value)
+            if listener.active:
+                listener.on_next(value)
 
     def on_completed(self) -> None:
         """End the stream for all."""

@@ -6,13 +6,11 @@ from typing import Final
 
 from rxnet.engine.evolve import evolve
 from rxnet.engine.inbox import Stamped
-from rxnet.engine.messages import REDUCERS as MESSAGE_REDUCERS
-from rxnet.engine.messages import put_peer
-from rxnet.engine.state import Early, Gate, Peer, State, current, renewed
+from rxnet.engine.messages import hand_over_early
+from rxnet.engine.peers import current, put_peer, renewed
+from rxnet.engine.state import Gate, Peer, State
 from rxnet.events import NetworkMapReceived
 from rxnet.model import PeerKey, RemotePeer
-
-_ON_MESSAGE: Final = dict(MESSAGE_REDUCERS)
 
 
 def on_network_map(state: State, event: NetworkMapReceived, stamped: Stamped) -> State:
@@ -28,7 +26,7 @@ def on_network_map(state: State, event: NetworkMapReceived, stamped: Stamped) ->
     if event.last:
         state = evolve(state, map_serial=event.serial)
     if state.early.order:
-        state = _hand_over_early(state, event.changed, stamped)
+        state = hand_over_early(state, [remote.key for remote in event.changed], stamped)
     return state
 
 
@@ -62,22 +60,6 @@ def _with(state: State, changed: tuple[RemotePeer, ...], stamped: Stamped) -> St
 def _new(remote: RemotePeer, gate: Gate, stamped: Stamped) -> Peer:
     peer = Peer(remote, since=stamped.at)
     return renewed(peer, gate, stamped.at, stamped.seq) if gate.open else peer
-
-
-def _hand_over_early(state: State, changed: tuple[RemotePeer, ...], stamped: Stamped) -> State:
-    for remote in changed:
-        messages = state.early.messages.get(remote.key)
-        if messages is None:
-            continue
-        early = Early(
-            state.early.messages.delete(remote.key),
-            tuple(key for key in state.early.order if key != remote.key),
-            state.early.dropped,
-        )
-        state = evolve(state, early=early)
-        for message in messages:
-            state = _ON_MESSAGE[type(message)](state, message, stamped)
-    return state
 
 
 def on_map_while_silent(state: State, event: NetworkMapReceived, stamped: Stamped) -> State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rxnet.engine.inbox import Step
-from rxnet.engine.offers import touched
+from rxnet.engine.peers import touched
 from rxnet.engine.state import State
 from rxnet.events import (
     CommandTaken,

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from typing import Final
 
+from rxnet.engine.chance import draw
 from rxnet.engine.effects import Effect, SendMessages, WaitUntil
 from rxnet.engine.evolve import evolve
-from rxnet.engine.inbox import Stamped, Step
-from rxnet.engine.messages import put_peer
-from rxnet.engine.state import SILENT_ROUND, Peer, State, current, draw, offer_deadline
+from rxnet.engine.inbox import Stamped
+from rxnet.engine.peers import SILENT, current, offer_deadline, put_peer
+from rxnet.engine.state import SILENT_ROUND, Peer, State
 from rxnet.events import DeadlineReached
 from rxnet.model import Offer, PeerKey
 
 OFFER: Final = "offer"
-SILENT: Final = "silent peers"
 
 
 def deadline_effect(state: State, key: PeerKey, peer: Peer) -> Effect | None:
@@ -80,19 +80,6 @@ def _round(state: State, stamped: Stamped) -> State:
             offer = Offer(stamped.seq, peer.session)
             state = put_peer(state, evolve(peer, outbox=peer.outbox.put(offer)), stamped.at)
     return evolve(state, silent_round_at=stamped.at + SILENT_ROUND if state.silent else None)
-
-
-def touched(step: Step) -> tuple[PeerKey, ...]:
-    """The peers whose pending work a step may change: its own, those of a map, the silent ones of a round."""
-    event = step.stamped.event
-    if event.peer is not None:
-        return (event.peer,)
-    if type(event) is DeadlineReached and event.name == SILENT:
-        return tuple(sorted(step.before.silent))
-    changed = getattr(event, "changed", None)
-    if changed is not None:
-        return (*(remote.key for remote in changed), *event.removed)  # type: ignore[attr-defined]
-    return ()
 
 
 REDUCERS: Final = ((DeadlineReached, on_deadline),)

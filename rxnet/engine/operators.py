@@ -32,7 +32,8 @@ from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignme
 
 from rxnet.engine.effects import Effect, failure
 from rxnet.engine.inbox import Input, Step
-from rxnet.engine.state import Peer, State, current
+from rxnet.engine.peers import current
+from rxnet.engine.state import Peer, State
 from rxnet.events import Event
 from rxnet.model import PeerKey
 

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from rxnet.engine.chance import draw, session_id
 from rxnet.engine.effects import Effect, GiveCandidates, KeepPath, Negotiate
 from rxnet.engine.evolve import evolve
 from rxnet.engine.inbox import Stamped
-from rxnet.engine.messages import put_peer
-from rxnet.engine.state import (
-    AgentStatus,
-    Outbox,
-    Peer,
-    State,
-    current,
-    draw,
-    offer_deadline,
-    renewed,
-    session_id,
-)
+from rxnet.engine.peers import current, offer_deadline, put_peer, renewed
+from rxnet.engine.state import AgentStatus, Outbox, Peer, State
 from rxnet.events import EffectFailed, NegotiationFailed, PathLost, PathSelected
 from rxnet.model import PeerKey, is_controlling
 

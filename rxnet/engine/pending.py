@@ -19,11 +19,11 @@ import reactivex
 from reactivex import Observable
 
 from rxnet.engine.inbox import Input, Step
-from rxnet.engine.offers import deadline_effect, messages_effect, touched
+from rxnet.engine.offers import deadline_effect, messages_effect
 from rxnet.engine.operators import PeerWork, Perform, keyed, switch
 from rxnet.engine.paths import candidates_effect, negotiation_effect
-from rxnet.engine.state import State, current
-from rxnet.model import PeerKey
+from rxnet.engine.peers import touched
+from rxnet.engine.state import State
 
 PENDING: Final = (
     PeerWork(attrgetter("outbox"), messages_effect),
@@ -45,9 +45,3 @@ def pending_epic(steps: Observable[Step], perform: Perform) -> Observable[Input]
 
 def _open_epoch(state: State) -> int | None:
     return state.gate.epoch if state.gate.open else None
-
-
-def has_pending(state: State, key: PeerKey) -> bool:
-    """Whether anything is pending for the peer: an offer, its answer, a deadline, a checking agent."""
-    peer = current(state, key)
-    return peer is not None and state.gate.open and any(kind.effect(state, key, peer) is not None for kind in PENDING)

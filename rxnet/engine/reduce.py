@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from rxnet.engine import connections, gate, messages, network_map, offers, paths
+from rxnet.engine import connections, device, gate, messages, network, network_map, offers, paths
 from rxnet.engine.inbox import Stamped
 from rxnet.engine.state import State
 
 _TABLE: Final[dict[type, tuple[Any, ...]]] = {}
-for _module in (connections, network_map, messages, offers, paths):
+for _module in (connections, network, device, network_map, messages, offers, paths):
     for _event, _reducer in _module.REDUCERS:
         _TABLE[_event] = (*_TABLE.get(_event, ()), _reducer)
 
@@ -34,6 +34,9 @@ def reduce(state: State, stamped: Stamped) -> State:
         or after.device is not state.device
         or after.local is not state.local
     ):
-        after = connections.settle(after, stamped.at)
+        after = device.settle(connections.settle(after, stamped.at), stamped.at)
         after = gate.settle(state, after, stamped)
+        if after.gate.open and not state.gate.open and after.early.order:
+            listed = [key for key in after.early.order if key in after.peers]
+            after = messages.hand_over_early(after, listed, stamped)
     return after

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from hashlib import blake2b
 from typing import Final
 
 from immutables import Map
 
-from rxnet.engine.evolve import evolve
-from rxnet.events import CandidateReceived, Event
+from rxnet.events import Event
 from rxnet.model import (
     Candidate,
     Candidates,
     HostNetwork,
     LocalPeer,
     Message,
-    Offer,
     Path,
     PeerKey,
     RemotePeer,
@@ -49,7 +46,12 @@ class ConnectionStatus(Enum):
     WAITING = "waiting"
     """For the back-off to run out."""
     REFUSED = "refused"
-    """Final until the user acts."""
+    """By the server, for good: final until the user acts."""
+    ENDED = "ended"
+    """By ourselves, because trying again cannot help: final until the user acts."""
+
+
+FINAL: Final = (ConnectionStatus.REFUSED, ConnectionStatus.ENDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Connection:
     """Why it is not connected; empty while it is."""
     retry_at: float | None = None
     """When WAITING ends, on the engine's clock."""
+    not_before: float = 0.0
+    """No attempt may start earlier, whatever happens here: the server bans or limits us."""
     server: ServerAddress | None = None
     """Signal: where management said it is. Management: None, its driver knows."""
     login: bool = True
@@ -95,7 +99,12 @@ class Device:
     port: int = 0
     kernel: bool = False
     reason: str = ""
+    """Why it is not open, or what of its addresses could not be set."""
     retry_at: float | None = None
+    addresses: int = 0
+    """Which attempt at its addresses this is."""
+    addresses_retry_at: float | None = None
+    """When to try again what could not be set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +222,11 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Early:
-    """Messages of keys that the map does not list yet: they often come before it (management document, 3.1)."""
+    """Messages that came before they could be handled, see early.py."""
 
     messages: Map[PeerKey, tuple[Event, ...]] = field(default_factory=Map)
     order: tuple[PeerKey, ...] = ()
-    """Oldest first; bounded, see messages.py."""
+    """Oldest first; bounded, see early.py."""
     dropped: int = 0
 
 
@@ -250,88 +259,3 @@ class State:
     def login_refused(self) -> str:
         """Why management refused us for good; empty unless it did."""
         return self.management.reason if self.management.status is ConnectionStatus.REFUSED else ""
-
-
-def draw(seed: int, *parts: str | int) -> int:
-    """Draw 64 bits from a seed for one purpose: the same in every process, unlike `hash`."""
-    text = "\0".join(map(str, (seed, *parts)))
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
-
-
-def fraction(bits: int) -> float:
-    """Map 64 random bits to [0, 1)."""
-    return (bits >> 11) / (1 << 53)
-
-
-def session_id(bits: int) -> SessionId:
-    """Make a session id, five bytes as hex, of random bits."""
-    return SessionId(f"{bits & 0xFFFFFFFFFF:010x}")
-
-
-def offer_deadline(at: float, offers: int, bits: int) -> float | None:
-    """When the offer after `offers` ones is due, within ±10 %; None when there is none."""
-    if offers > len(OFFER_GAPS):
-        return None
-    return at + OFFER_GAPS[offers - 1] * (0.9 + 0.2 * fraction(bits))
-
-
-def current(state: State, key: PeerKey) -> Peer | None:
-    """The peer as of the present epoch: stored, or renewed if what it has pending is of an older one.
-
-    Renewal is lazy so that a gate which opens costs the same with one peer and with ten thousand: nobody rewrites
-    the map, everybody reads through this function.
-    """
-    peer = state.peers.get(key)
-    gate = state.gate
-    if peer is None or peer.epoch == gate.epoch or not gate.open:
-        return peer
-    return renewed(peer, gate, gate.opened_at, -gate.epoch)
-
-
-def renewed(peer: Peer, gate: Gate, at: float, message_id: int) -> Peer:
-    """Start the peer afresh in the gate's epoch: unless it has a path, with a first offer in the outbox."""
-    if peer.connected:
-        return evolve(peer, epoch=gate.epoch, outbox=Outbox())
-    bits = draw(gate.seed, "session", peer.remote.key, peer.generation)
-    session = session_id(bits)
-    return evolve(
-        peer,
-        epoch=gate.epoch,
-        session=session,
-        agent=None,
-        offers=1,
-        next_offer=offer_deadline(at, 1, draw(gate.seed, "offer", peer.remote.key)),
-        outbox=Outbox((Offer(message_id, session),)),
-    )
-
-
-def without_paths(state: State, at: float, reason: str) -> State:
-    """Forget every agent and path: the device that carried them is gone."""
-    with state.peers.mutate() as peers:
-        for key in sorted(state.peers):
-            peer = peers[key]
-            if peer.agent is not None or peer.connected:
-                peers[key] = evolve(peer, agent=None, path=None, since=at, reason=reason, epoch=-1, outbox=Outbox())
-        after = peers.finish()
-    return evolve(state, peers=after, connected=0)
-
-
-_EARLY_PER_PEER = 32
-_EARLY_PEERS = 256
-
-
-def keep_early(early: Early, key: PeerKey, event: Event) -> Early:
-    """Keep a message of a key that the map does not list yet; the oldest unknown key gives way."""
-    messages, order, dropped = early.messages, early.order, early.dropped
-    held = messages.get(key)
-    if held is None:
-        if len(order) >= _EARLY_PEERS:
-            messages = messages.delete(order[0])
-            order, dropped = order[1:], dropped + 1
-        return Early(messages.set(key, (event,)), (*order, key), dropped)
-    if not isinstance(event, CandidateReceived):
-        # A newer offer or answer makes the older one pointless.
-        held = tuple(m for m in held if isinstance(m, CandidateReceived))
-    if len(held) >= _EARLY_PER_PEER:
-        held, dropped = held[1:], dropped + 1
-    return Early(messages.set(key, (*held, event)), order, dropped)

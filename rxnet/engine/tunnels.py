@@ -1,4 +1,4 @@
-"""What the WireGuard interface should hold: our addresses, and a peer for each peer of the map.
+"""What the WireGuard interface should hold: a peer for each peer of the map.
 
 A peer is configured before there is a path, without endpoint: then the other side's handshake finds it. When a path is
 selected only the controlling side sets a keepalive with the endpoint, which starts the handshake; both starting it
@@ -12,10 +12,10 @@ from typing import Final
 import reactivex
 from reactivex import Observable
 
-from rxnet.engine.effects import AssignAddresses, Effect, SetPeers
+from rxnet.engine.effects import Effect, SetPeers
 from rxnet.engine.inbox import Input, Step
-from rxnet.engine.offers import touched
-from rxnet.engine.operators import Perform, commanded, running, switch
+from rxnet.engine.operators import Perform, commanded, switch
+from rxnet.engine.peers import touched
 from rxnet.engine.state import DeviceStatus, State
 from rxnet.model import PeerKey, WireGuardPeer, is_controlling
 
@@ -43,12 +43,6 @@ def _tunnel_of(state: State, key: PeerKey) -> object:
     if peer is None:
         return None
     return (peer.remote.allowed_ips, peer.path and peer.path.remote, peer.incarnation)
-
-
-def addresses_effect(state: State) -> Effect | None:
-    if state.device.status is not DeviceStatus.OPEN or state.local is None:
-        return None
-    return AssignAddresses(state.device.generation, state.local)
 
 
 def peers_epic(steps: Observable[Step], perform: Perform) -> Observable[Input]:
@@ -99,8 +93,3 @@ def _change(generation: int, step: Step) -> Effect | None:
     if not changed and not removed:
         return None
     return SetPeers(generation, tuple(changed), tuple(removed))
-
-
-def addresses_epic(steps: Observable[Step], perform: Perform) -> Observable[Input]:
-    """Give the open device its addresses, again when they change; the interface and the tunnels stay."""
-    return steps.pipe(running(addresses_effect, perform))

@@ -11,7 +11,7 @@ from rxnet.credentials import CredentialStore, IceCredentials
 from rxnet.engine.effects import GiveCandidates, KeepPath, Negotiate
 from rxnet.events import CandidatesGathered, Event, NegotiationFailed, PathLost
 from rxnet.ice.agent import Agent
-from rxnet.ice.candidates import host_candidates, sendable, usable_locals
+from rxnet.ice.addresses import host_candidates, sendable, usable_locals
 from rxnet.ice.keeper import Keeper, ReceivedBytes, Watched
 from rxnet.ice.port import StunPort
 from rxnet.ice.reflexive import ReflexiveAddresses

@@ -1,9 +1,20 @@
 """Watches selected paths: one timer for all of them, never one a path.
 
 A path is alive when something authentic came from the peer: a check of its own, an answer to one of ours, or, asked
-only in doubt, bytes that WireGuard received. A peer that checks often (Go peers do, every 2 s) is never asked by us.
-A path is lost when nothing came for `patience` seconds and several checks of ours went unanswered; never for one lost
-check, which a merged packet can cost (see `filter.py`).
+only in doubt, bytes that WireGuard received. A path is lost when nothing came for `patience` seconds and several
+checks of ours went unanswered; never for one lost check, which a merged packet can cost (see `filter.py`).
+
+Why we ask every 2 s, the one periodic thing there is: nothing else tells that a path has died, neither the kernel nor
+WireGuard, which may be idle for hours. Go peers give a path up after 6 s without STUN and check every 2 s for that
+reason (signal document, 4.1), so a peer that checks is never asked by us. Between two rxnets nobody checks by himself,
+so one side asks and the other hears it: a third of the same 6 s, that both ends come to the same verdict at about the
+same time and two lost checks are not the end. The checks also hold the NAT mappings on the way (30 s and more), which
+the side without WireGuard's keepalive would lose. Signal being down changes nothing of this: a path outlives signal,
+and then the checks are all that still tells of the peer.
+
+While this host has no address that could ask, nobody is asked: what is sent then proves nothing. Each path has its
+deadline, the end of patience, and is lost there: what has not been heard of for so long is not called connected. When
+the network changes, all paths are asked at once, and judged only by what they were asked since there is an address.
 """
 
 from __future__ import annotations
@@ -11,17 +22,21 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from rxnet.ice.agent import Agent
 from rxnet.ice.packets import Address, parse_stun
+from rxnet.log import logger
 from rxnet.model import PeerKey
 
 ReceivedBytes = Callable[[PeerKey], Awaitable[int | None]]
-"""Bytes that WireGuard has received from a peer; None when that cannot be known."""
+"""Bytes that WireGuard has received from a peer; None when that cannot be known. Called for all doubtful paths of a
+turn before any answer is awaited, so that one question to the device can answer all."""
 
 _GRID = 0.25
 """Seconds between two possible wake-ups: paths that are due at about the same time share one."""
+_EARLY = 0.001
+"""Seconds by which a timer may fire before its time."""
 _AT_ONCE = 32
 """Paths visited before the loop is left to others; a visit takes about 0.1 ms when it asks."""
 _DOUBT = 1.0
@@ -34,7 +49,7 @@ _BYTES_LIMIT = 1.0
 class Watched:
     """One path under watch. `lost` is called once, with the reason, and the path is no longer watched then."""
 
-    __slots__ = ("agent", "baseline", "last_sign", "lost", "peer", "questions", "unanswered")
+    __slots__ = ("agent", "baseline", "due", "last_sign", "lost", "peer", "questions", "unanswered")
 
     def __init__(self, peer: PeerKey, agent: Agent, now: float, lost: Callable[[str], None]) -> None:
         self.peer = peer
@@ -42,6 +57,8 @@ class Watched:
         self.lost = lost
         self.last_sign = now
         """When something authentic came, by the loop's clock."""
+        self.due = False
+        """To be asked at the next visit, however short the silence."""
         self.unanswered = 0
         self.questions: list[bytes] = []
         self.baseline: int | None = None
@@ -50,13 +67,19 @@ class Watched:
     def sign_of_life(self, now: float) -> None:
         """Something authentic came."""
         self.last_sign = now
-        self.unanswered = 0
-        self.baseline = None
+        self.due = False
+        self.trust()
         if self.questions:
             self.withdraw()
 
+    def trust(self) -> None:
+        """Doubt begins anew: what went unanswered so far does not count."""
+        self.unanswered = 0
+        self.baseline = None
+
     def ask(self) -> None:
         """Send one check."""
+        self.due = False
         self.unanswered += 1
         question = self.agent.ask()
         if question is not None:
@@ -79,20 +102,27 @@ class Watched:
 
 
 class Keeper:
-    """The watch over all kept paths.
+    """The watch over all kept paths. Each has exactly one visit ahead of it, in a slot of the timetable or ready now.
 
+    :param can_ask: whether this host has an address to ask from.
     :param interval: seconds of silence after which the controlling side asks; the other waits half as long again,
         so that of two rxnets one asks and both know.
     :param patience: seconds of silence after which a path can be lost.
     """
 
     def __init__(
-        self, received_bytes: ReceivedBytes | None = None, *, interval: float = 2.0, patience: float = 6.0
+        self,
+        received_bytes: ReceivedBytes | None = None,
+        can_ask: Callable[[], bool] = lambda: True,
+        *,
+        interval: float = 2.0,
+        patience: float = 6.0,
     ) -> None:
         self._received_bytes = received_bytes
+        self._can_ask = can_ask
         self._interval = interval
         self._patience = patience
-        self._watched: set[Watched] = set()
+        self._watched: dict[Watched, None] = {}
         self._slots: dict[int, list[Watched]] = {}
         self._ready: deque[Watched] = deque()
         self._timer: asyncio.Handle | None = None
@@ -104,30 +134,39 @@ class Keeper:
 
     def add(self, watched: Watched) -> None:
         """Watch a path from now on."""
-        self._watched.add(watched)
-        self._plan(watched, watched.last_sign + self._ask_after(watched))
+        self._watched[watched] = None
+        slot = self._plan(watched, watched.last_sign + self._ask_after(watched))
+        if self._timer is None or slot < self._timer_slot:
+            self._set_timer()
 
     def remove(self, watched: Watched) -> None:
         """Watch it no more. Idempotent."""
-        self._watched.discard(watched)
+        self._watched.pop(watched, None)
         watched.withdraw()
         if not self._watched:
             self._slots.clear()
             self._ready.clear()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._set_timer()
             for task in self._examinations:
                 task.cancel()
+
+    def network_changed(self) -> None:
+        """The host's addresses may be others now: visit all paths, in turns that begin at once."""
+        for watched in self._watched:
+            watched.due = True
+        self._slots.clear()
+        self._ready = deque(self._watched)
+        self._set_timer()
+
+    # -- the timetable -----------------------------------------------------------------------------------------
 
     def _ask_after(self, watched: Watched) -> float:
         return self._interval if watched.agent.ice_controlling else self._interval * 1.5
 
-    def _plan(self, watched: Watched, when: float) -> None:
+    def _plan(self, watched: Watched, when: float) -> int:
         slot = math.ceil(when / _GRID)
         self._slots.setdefault(slot, []).append(watched)
-        if self._timer is None or slot < self._timer_slot:
-            self._set_timer()
+        return slot
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -143,55 +182,98 @@ class Keeper:
     def _wake(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
-        for slot in sorted(slot for slot in self._slots if slot * _GRID <= now + 0.001):
+        for slot in sorted(slot for slot in self._slots if slot * _GRID <= now + _EARLY):
             self._ready.extend(self._slots.pop(slot))
-        doubtful = []
-        for _ in range(min(_AT_ONCE, len(self._ready))):
-            watched = self._ready.popleft()
-            if watched in self._watched and self._visit(watched, now):
-                doubtful.append(watched)
+        try:
+            doubtful = self._visit_some(now)
+        finally:
+            self._set_timer()  # whatever a visit came to, the others have theirs
         if doubtful:
             task = asyncio.get_running_loop().create_task(self._examine(doubtful))
             self._examinations.add(task)
             task.add_done_callback(self._examinations.discard)
-        self._set_timer()
+
+    def _visit_some(self, now: float) -> list[Watched]:
+        """Visit the first of those that are ready; gives those of which WireGuard should be asked."""
+        visit = self._visit if self._can_ask() else self._wait
+        doubtful = []
+        for _ in range(_AT_ONCE):
+            if not self._ready:
+                break
+            watched = self._ready.popleft()
+            if watched in self._watched and visit(watched, now):
+                doubtful.append(watched)
+        return doubtful
+
+    # -- one path ----------------------------------------------------------------------------------------------
 
     def _visit(self, watched: Watched, now: float) -> bool:
-        """Ask if it is time to. True: WireGuard should be asked too."""
-        silence = now - watched.last_sign
-        ask_after = self._ask_after(watched)
-        if silence >= self._patience and watched.unanswered >= _UNANSWERED:
+        """Ask if it is time to. True: WireGuard should be asked too. Whatever follows, the next visit is planned."""
+        if self._is_over(watched, now):
+            self._plan(watched, now + _DOUBT)
             return True
-        if silence < ask_after - _GRID:
+        ask_after = self._ask_after(watched)
+        if not watched.due and now - watched.last_sign < ask_after - _GRID:
             self._plan(watched, watched.last_sign + ask_after)
             return False
-        watched.ask()
         self._plan(watched, now + _DOUBT)
+        watched.ask()
         return watched.unanswered == 2
 
-    async def _examine(self, doubtful: list[Watched]) -> None:
+    def _wait(self, watched: Watched, now: float) -> bool:
+        """There is no address to ask from: all that can come is the end of patience."""
+        watched.trust()
+        if self._is_silent(watched, now):
+            self._lose(watched, now, "; this host has no address to ask it from")
+        else:
+            self._plan(watched, watched.last_sign + self._patience)
+        return False
+
+    def _is_silent(self, watched: Watched, now: float) -> bool:
+        return now - watched.last_sign >= self._patience - _EARLY
+
+    def _is_over(self, watched: Watched, now: float) -> bool:
+        """Only WireGuard can still speak for it."""
+        return watched.unanswered >= _UNANSWERED and self._is_silent(watched, now)
+
+    def _lose(self, watched: Watched, now: float, why: str = "") -> None:
+        self.remove(watched)
+        watched.lost(f"nothing authentic came from the peer for {now - watched.last_sign:.0f} s{why}")
+
+    # -- WireGuard's word --------------------------------------------------------------------------------------
+
+    async def _examine(self, doubtful: Sequence[Watched]) -> None:
         """In doubt: look what WireGuard received. At the end of patience: decide."""
-        for watched in doubtful:
-            received = await self._bytes(watched.peer)
-            now = asyncio.get_running_loop().time()
-            silence = now - watched.last_sign
-            if watched not in self._watched:
-                continue
-            if silence < self._patience or watched.unanswered < _UNANSWERED:
-                if watched.unanswered:
-                    watched.baseline = received
+        counted = await self._count([watched.peer for watched in doubtful])
+        now = asyncio.get_running_loop().time()
+        for watched, received in zip(doubtful, counted, strict=True):
+            if watched not in self._watched or not watched.unanswered:
+                continue  # gone, or heard of in the meantime
+            if not self._is_over(watched, now):
+                watched.baseline = received
             elif received is not None and watched.baseline is not None and received > watched.baseline:
                 watched.sign_of_life(now)
-                self._plan(watched, now + self._ask_after(watched))
             else:
-                self.remove(watched)
-                watched.lost(f"nothing authentic came from the peer for {silence:.0f} s")
+                self._lose(watched, now)
 
-    async def _bytes(self, peer: PeerKey) -> int | None:
+    async def _count(self, peers: Sequence[PeerKey]) -> list[int | None]:
+        """Bytes received from each; None where that cannot be known, or not soon enough."""
         if self._received_bytes is None:
-            return None
+            return [None] * len(peers)
+        questions = [asyncio.ensure_future(self._received_bytes(peer)) for peer in peers]
         try:
-            async with asyncio.timeout(_BYTES_LIMIT):
-                return await self._received_bytes(peer)
-        except TimeoutError:
-            return None
+            await asyncio.wait(questions, timeout=_BYTES_LIMIT)
+            return [_known(question) for question in questions]
+        finally:
+            for question in questions:
+                question.cancel()
+
+
+def _known(question: asyncio.Future[int | None]) -> int | None:
+    if not question.done() or question.cancelled():
+        return None
+    error = question.exception()
+    if error is not None:
+        logger.debug("WireGuard's counters are unknown: {!r}", error)
+        return None
+    return question.result()

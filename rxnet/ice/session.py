@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from rxnet.events import CandidatesGathered, Event, NegotiationFailed, PathLost, PathSelected
 from rxnet.ice.agent import Agent
-from rxnet.ice.candidates import reflexive_candidate, remote_candidates
+from rxnet.ice.addresses import reflexive_candidate, remote_candidates
 from rxnet.ice.keeper import Watched
 from rxnet.ice.packets import Address
 from rxnet.ice.reflexive import Search

@@ -17,6 +17,7 @@ from rxnet.log import logger
 from rxnet.model import PeerKey, ServerAddress
 from rxnet.server.administration import Administration, PeerInfo
 from rxnet.server.control import ControlSocket
+from rxnet.server.listening import check_address, server_credentials, where
 from rxnet.server.management import ManagementService
 from rxnet.server.network import DEFAULT_DOMAIN, Announced, NetworkView, Rules
 from rxnet.server.registry import Registry
@@ -112,13 +113,15 @@ class ControlPlane:
 
     async def _start(self) -> None:
         clean = self._cleanup
+        await check_address(self._host, self._port)
+        credentials = await asyncio.to_thread(server_credentials, *self._tls) if self._tls is not None else None
         await _enter_lock(clean, self._directory)
         store = await asyncio.to_thread(Store, self._directory)
         clean.callback(store.close)  # closing twice is fine: the registry does it when nothing runs any more
         loop = asyncio.get_running_loop()
 
         server = grpc.aio.server(options=_GRPC_OPTIONS, maximum_concurrent_rpcs=4 * self._most_peers + 1000)
-        port = self._bind(server)
+        port = self._bind(server, credentials)
         self._address = ServerAddress(self._advertised, port, self._tls is not None)
         stun = await self._start_stun(clean)
         announced = Announced(self._address, stun)
@@ -139,15 +142,15 @@ class ControlPlane:
         await clean.enter_async_context(ControlSocket(self._directory, self._administration.perform))
         logger.debug("control plane at {}, {} peers", self._address, len(view))
 
-    def _bind(self, server: grpc.aio.Server) -> int:
-        where = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+    def _bind(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> int:
+        address = where(self._host, self._port)
         try:
-            if self._tls is None:
-                return int(server.add_insecure_port(where))
-            return int(server.add_secure_port(where, _tls_credentials(*self._tls)))
+            if credentials is None:
+                return int(server.add_insecure_port(address))
+            return int(server.add_secure_port(address, credentials))
         except RuntimeError as error:
             mend = "stop the program that uses the port, or choose another" if self._port else "check the address"
-            raise ConfigError(f"cannot listen on {where}; {mend}") from error
+            raise ConfigError(f"cannot listen on {address}; {mend}") from error
 
     async def _start_stun(self, clean: AsyncExitStack) -> ServerAddress | None:
         if self._stun_port is None:
@@ -223,14 +226,6 @@ async def _enter_lock(clean: AsyncExitStack, directory: Path) -> None:
             if asyncio.get_running_loop().time() >= deadline:
                 raise
             await asyncio.sleep(_LOCK_PAUSE)
-
-
-def _tls_credentials(certificate: Path, private_key: Path) -> grpc.ServerCredentials:
-    try:
-        pair = private_key.read_bytes(), certificate.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {error.filename} for TLS: {error.strerror}") from error
-    return grpc.ssl_server_credentials([pair])
 
 
 def _advertisable(host: str) -> str:

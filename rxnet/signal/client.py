@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from rxnet.credentials import CredentialStore
 from rxnet.engine.effects import OpenSignal, SendMessages
-from rxnet.errors import ProtocolError
+from rxnet.errors import ConfigError, ProtocolError
 from rxnet.events import (
     AnswerReceived,
     Event,
@@ -23,6 +23,7 @@ from rxnet.signal.connection import ConnectionEnded, SignalConnection
 from rxnet.signal.limits import SignalLimits
 from rxnet.signal.sender import Sender
 from rxnet.wire.box import Sealer
+from rxnet.wire.channel import environment_proxy
 
 
 class SignalDriver:
@@ -32,7 +33,8 @@ class SignalDriver:
     :param credentials: where the peers' ICE credentials go, and ours come from.
     :param version: what offers and answers say as `netBirdVersion`.
     :param root_certificates: PEM bytes for TLS servers; None means those that gRPC brings.
-    :param proxy: URL of an HTTP proxy, `http://host:port`; None means none, whatever the environment says.
+    :param proxy: URL of an HTTP proxy, `http://host:port`; None means the one that HTTPS_PROXY names, if any (see
+        `environment_proxy`).
     """
 
     def __init__(
@@ -55,8 +57,13 @@ class SignalDriver:
 
     async def open_signal(self, effect: OpenSignal) -> AsyncIterator[Event]:
         """Hold one connection; one `SignalDisconnected` at its end, after everything is closed."""
+        try:
+            proxy = self._proxy or environment_proxy(effect.server)
+        except ConfigError as error:
+            yield SignalDisconnected(effect.generation, str(error))
+            return
         connection = SignalConnection(
-            effect.server, limits=self._limits, root_certificates=self._root_certificates, proxy=self._proxy
+            effect.server, limits=self._limits, root_certificates=self._root_certificates, proxy=proxy
         )
         unreadable = _Tally(self._limits.report)
         try:

@@ -47,7 +47,7 @@ class SignalConnection:
     """A channel that is dialled by `register`, read by `receive` and ended by `close`, each once and in this order.
 
     `root_certificates` are PEM bytes; None means those that gRPC brings. `proxy` is the URL of an HTTP proxy, such as
-    `http://proxy.example.org:3128`; None means a direct connection, whatever the environment says.
+    `http://proxy.example.org:3128`; None means a direct connection (who calls has asked the environment).
     """
 
     def __init__(

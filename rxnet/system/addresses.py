@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from rxnet.engine.effects import AssignAddresses
 from rxnet.errors import RxnetError
-from rxnet.events import DeviceRefused, Event
+from rxnet.events import AddressesAssigned, DeviceRefused, Event
 from rxnet.model import IPNetwork, LocalPeer
+from rxnet.namespaces import network_namespace
 from rxnet.system.iproute import open_iproute, refusal
 from rxnet.system.journal import Journal
 from rxnet.system.netlink import Netlink
 from rxnet.system.network_state import ROUTING_PROTOCOL
-from rxnet.system.processes import network_namespace
 from rxnet.system.rtnetlink import Link
 from rxnet.system.undo import ADDRESS, LINK, USERSPACE_WIREGUARD
 
@@ -59,7 +59,7 @@ class HostAddresses:
 
     async def assign_addresses(self, effect: AssignAddresses) -> AsyncIterator[Event]:
         """Give the open interface what management says. Reports one `DeviceRefused` for each change that failed; the
-        others are made. With nothing to report it ends silently."""
+        others are made, and at the end one `AddressesAssigned`."""
         name = self._interface()
         job = _Assignment(name, effect.local, self._journal)
         try:
@@ -73,6 +73,8 @@ class HostAddresses:
             job.refuse("addresses", f"interface {name} is gone" if name else "no interface is open")
         for event in job.refusals:
             yield event
+        refused = "; ".join(f"{event.what}: {event.reason}" for event in job.refusals)
+        yield AddressesAssigned(effect.generation, effect.attempt, refused)
 
 
 class _Gone(Exception):

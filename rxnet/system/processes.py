@@ -43,14 +43,6 @@ def find_process(arguments: list[str], namespace: str, since: float, within: flo
     return 0
 
 
-def network_namespace() -> str:
-    """The network namespace of this process, such as `net:[4026531840]`."""
-    try:
-        return os.readlink("/proc/self/ns/net")
-    except OSError:
-        return ""
-
-
 def namespace_exists(namespace: str) -> bool:
     """Whether a process is in this network namespace, or it is kept by a name (ip-netns(8)), as far as we can see."""
     for pid in _processes():

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from rxnet.errors import RxnetError
+from rxnet.namespaces import network_namespace
 from rxnet.system.iproute import open_iproute
 from rxnet.system.journal import Entry, Journal, Undo
 from rxnet.system.netlink import Netlink
-from rxnet.system.processes import end_process, find_process, namespace_exists, network_namespace, start_time
+from rxnet.system.processes import end_process, find_process, namespace_exists, start_time
 from rxnet.system.rtnetlink import Link
 
 USERSPACE_WIREGUARD: Final = "userspace-wireguard"

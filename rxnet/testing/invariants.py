@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from rxnet.engine.connections import DEVICE_RETRY, MANAGEMENT_RETRY, NETWORK_RETRY, SIGNAL_RETRY
+from rxnet.engine.connections import MANAGEMENT_RETRY, SIGNAL_RETRY
+from rxnet.engine.device import ADDRESSES_RETRY, DEVICE_RETRY
 from rxnet.engine.effects import Effect, GiveCandidates, KeepPath, Negotiate, SendMessages, WaitUntil
-from rxnet.engine.offers import OFFER, SILENT
+from rxnet.engine.network import NETWORK_RETRY
+from rxnet.engine.offers import OFFER
+from rxnet.engine.peers import SILENT, current
 from rxnet.engine.state import (
     OFFER_GAPS,
     SILENT_ROUND,
@@ -14,7 +17,6 @@ from rxnet.engine.state import (
     DeviceStatus,
     Peer,
     State,
-    current,
 )
 from rxnet.engine.tunnels import wireguard_peer
 from rxnet.model import PeerKey, WireGuardPeer
@@ -108,6 +110,7 @@ def _owned(state: State, wait: WaitUntil) -> bool:
         MANAGEMENT_RETRY: state.management.retry_at,
         SIGNAL_RETRY: state.signal.retry_at,
         DEVICE_RETRY: state.device.retry_at,
+        ADDRESSES_RETRY: state.device.addresses_retry_at,
         SILENT: state.silent_round_at,
     }
     return owners.get(wait.name) == wait.at

@@ -77,8 +77,8 @@ class DeviceDriver:
             refusals = await device.set_peers(effect.changed, effect.removed)
         except DeviceError as error:
             if self._device is device:
-                count = len(effect.changed) + len(effect.removed)
-                yield DeviceRefused(f"configuration of {count} peers", str(error))
+                # Nobody knows what it has taken: only a new interface is sure to hold what it was told.
+                yield DeviceFailed(effect.generation, str(error), retry=True)
             return
         for refusal in refusals[:_REFUSALS]:
             yield DeviceRefused(f"peer {refusal.key[:44]}", refusal.reason)

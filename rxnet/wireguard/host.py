@@ -83,14 +83,6 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def network_id() -> str:
-    """The network namespace of this process as text that identifies it, such as `net:[4026531840]`."""
-    try:
-        return os.readlink("/proc/self/ns/net")
-    except OSError:
-        return ""
-
-
 def own_mounts(pid: int) -> bool:
     """Whether a process has another mount namespace than ours."""
     try:

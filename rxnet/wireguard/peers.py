@@ -26,14 +26,11 @@ class PeerChange:
     """Seconds, 0 is off. Given together with `endpoint`, one packet must leave for it at once."""
 
 
-class PeerBook:
-    """Remembers what was applied. Say what happened to a change with `applied` or `forget`."""
+class ToldPeers:
+    """What the device was told of each peer. Say what happened to a change with `applied` or `forget`."""
 
     def __init__(self) -> None:
         self._told: dict[PeerKey, WireGuardPeer] = {}
-
-    def __len__(self) -> int:
-        return len(self._told)
 
     def changes(self, changed: Sequence[WireGuardPeer], removed: Sequence[PeerKey] = ()) -> Iterator[PeerChange]:
         """The steps from what was told to what is wanted: removals first, then `changed` in its order.

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from rxnet.errors import DeviceError, ProtocolError
 from rxnet.log import logger
 from rxnet.model import PeerKey, WireGuardPeer
+from rxnet.namespaces import network_namespace
 from rxnet.wireguard import host, launcher
 from rxnet.wireguard.child import Child
 from rxnet.wireguard.control import Control, control_path, listener
@@ -25,7 +26,7 @@ from rxnet.wireguard.device import (
     PeerStats,
     Refusal,
 )
-from rxnet.wireguard.peers import PeerBook, PeerChange
+from rxnet.wireguard.peers import PeerChange, ToldPeers
 from rxnet.wireguard.uapi import encode_interface, encode_peers, key_to_hex
 
 _START_LIMIT = 10.0
@@ -66,7 +67,7 @@ class UserspaceDevice(Device):
         self._control = Control("")
         self._common_socket: str | None = None
         """Our control socket when it lies in the common /run, and is ours to remove."""
-        self._book = PeerBook()
+        self._told = ToldPeers()
         self._closing = False
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ class UserspaceDevice(Device):
     async def _start(self, program: str, name: str) -> None:
         self.name = name
         if self._journal is not None:
-            self._entry = self._journal.record(kind=_KIND, name=name, program=program, namespace=host.network_id())
+            self._entry = self._journal.record(kind=_KIND, name=name, program=program, namespace=network_namespace())
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "LOG_LEVEL": "error",
@@ -207,7 +208,7 @@ class UserspaceDevice(Device):
                 with contextlib.suppress(OSError):
                     os.unlink(self._common_socket)
             self._common_socket = None
-            self._book.clear()
+            self._told.clear()
             if self._entry is not None and self._journal is not None and (child is None or not child.running):
                 self._journal.done(self._entry)
             self._entry = None
@@ -218,7 +219,7 @@ class UserspaceDevice(Device):
         """See `Device.set_peers`."""
         refusals: list[Refusal] = []
         batch: list[PeerChange] = []
-        for change in self._book.changes(changed, removed):
+        for change in self._told.changes(changed, removed):
             try:
                 key_to_hex(change.key)
             except ProtocolError as error:
@@ -238,12 +239,12 @@ class UserspaceDevice(Device):
             answer = await self._control.request(encode_peers(batch))
         except BaseException:
             # Cut off in the middle (cancelled, program gone): some of it may have been applied.
-            self._book.forget(batch)
+            self._told.forget(batch)
             raise
         if not answer.errno:
-            self._book.applied(batch)
+            self._told.applied(batch)
         elif len(batch) == 1:
-            self._book.forget(batch)
+            self._told.forget(batch)
             refusals.append(Refusal(batch[0].key, f"the WireGuard program refused it: {answer.error}"))
         else:
             # The program stops at the first error; what stood before it is applied, and may be again.

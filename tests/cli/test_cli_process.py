@@ -78,6 +78,24 @@ def test_up_that_cannot_work_ends_before_it_touches_anything(tmp_path: Path, arg
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "piece"),
+    [
+        (["--listen", "nonsense.invalid"], "'nonsense.invalid' is not an address and no name that can be resolved"),
+        (["--listen", "192.0.2.77:0"], "is not an address: write HOST:PORT"),
+        (["--listen", "192.0.2.77:33073"], "Cannot assign requested address"),
+        (["--advertise", "h", "--domain", "a_b"], "is not a domain"),
+    ],
+)
+def test_a_server_that_cannot_work_ends_before_it_touches_anything(
+    tmp_path: Path, arguments: list[str], piece: str
+) -> None:
+    done = rxnet("server", "--directory", str(tmp_path / "s"), "--setup-key-file", str(tmp_path / "k"), *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert piece in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_key_in_the_environment_is_checked_too(tmp_path: Path) -> None:
     done = rxnet("up", "--foreground", "--config-dir", str(tmp_path / "c"), RXNET_SETUP_KEY="hunter-2")
     assert done.returncode == 2 and "RXNET_SETUP_KEY is not a setup key" in done.stderr

@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from rxnet.cli.failure import Exit, Failure
+from rxnet.cli.failure import Exit, Failure, exit_code
 from rxnet.cli.main import main
 from rxnet.cli.usage import DOC, grammar, parse
+from rxnet.errors import ConfigError, DirectoryInUse, ProtocolError, ResourceTaken, RxnetError
 
 LAB_UP = (
     "up --foreground --management-url http://10.99.0.1:8080 --setup-key-file D/key --config-dir D/config "
@@ -114,6 +115,20 @@ def test_exit_codes_are_in_the_help() -> None:
     table = DOC.split("Exit codes:\n")[1]
     for code in Exit:
         assert re.search(rf"(^|  ){int(code)}  \S", table, re.M), code
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (ConfigError, Exit.USAGE),
+        (DirectoryInUse, Exit.TAKEN),
+        (ResourceTaken, Exit.TAKEN),
+        (ProtocolError, Exit.UNREACHABLE),
+        (RxnetError, Exit.UNEXPECTED),
+    ],
+)
+def test_each_error_has_its_code(kind: type[RxnetError], code: Exit) -> None:
+    assert exit_code(kind("what")) is code
 
 
 def test_help_fits_a_terminal() -> None:

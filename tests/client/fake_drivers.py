@@ -17,10 +17,11 @@ from rxnet.events import (
     LoggedIn,
     LoginRefused,
     ManagementConnected,
+    ManagementDisconnected,
     NetworkCameUp,
     SignalConnected,
 )
-from rxnet.model import HostNetwork, LocalPeer, PeerKey, ServerAddress
+from rxnet.model import HostNetwork, LocalPeer, PeerKey, Retry, ServerAddress
 from rxnet.wire.box import generate_private_key, public_key
 
 LOCAL = LocalPeer(IPv4Interface("100.64.0.1/16"), fqdn="me.example")
@@ -39,9 +40,10 @@ def config(directory: Path) -> ClientConfig:
 class FakeDrivers:
     """What `Client` needs of `Drivers`. `trail` tells what was started and what was cleaned up, in order."""
 
-    def __init__(self, config: ClientConfig, refuse: str = "") -> None:
+    def __init__(self, config: ClientConfig, refuse: str = "", end: str = "") -> None:
         self.own_key: PeerKey = public_key(config.private_key)
         self.refuse = refuse
+        self.end = end
         self.trail: list[str] = []
         self.states = 0
 
@@ -82,6 +84,9 @@ class FakeDrivers:
     async def _management(self, effect: effects.OpenManagement) -> AsyncIterator[Event]:
         if self.refuse:
             yield LoginRefused(effect.generation, self.refuse)
+            return
+        if self.end:
+            yield ManagementDisconnected(effect.generation, self.end, Retry.NEVER)
             return
         yield LoggedIn(effect.generation, LOCAL, ServerAddress("signal.example", 443, True))
         yield ManagementConnected(effect.generation)

@@ -16,7 +16,6 @@ from reactivex import operators as ops
 import rxnet
 from rxnet.engine.state import ConnectionStatus
 from rxnet.events import (
-    LoginRefused,
     ManagementConnected,
     NetlinkOverran,
     NetworkCameUp,
@@ -162,11 +161,52 @@ def test_a_refused_login_ends_waiting_and_up_tries_again(tmp_path: Path) -> None
         async with rxnet.Client(config(tmp_path), drivers=drivers) as client:  # type: ignore[arg-type]
             with pytest.raises(rxnet.LoginError, match="the setup key is spent"):
                 await client.wait_for(connected, limit=5)
-            assert isinstance(await client.finished(), LoginRefused)
+            assert isinstance(await client.finished(), rxnet.LoginError)
             assert client.state.management.status is ConnectionStatus.REFUSED
             client._drivers.refuse = ""  # type: ignore[attr-defined]
             await client.request_up()
             await client.wait_for(connected, limit=5)
+            with pytest.raises(TimeoutError):  # what was once final is so no more
+                await asyncio.wait_for(client.finished(), 0.05)
+
+    played(story)
+
+
+def test_what_cannot_be_tried_again_is_an_end_too(tmp_path: Path) -> None:
+    async def story() -> None:
+        drivers = partial(FakeDrivers, end="the proxy speaks another language")
+        async with rxnet.Client(config(tmp_path), drivers=drivers) as client:  # type: ignore[arg-type]
+            error = await client.finished()
+            assert isinstance(error, rxnet.ControlPlaneError)
+            assert not isinstance(error, rxnet.LoginError)
+            assert "another language" in str(error)
+
+    played(story)
+
+
+def test_after_the_end_commands_say_so_at_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with rxnet.Client(config(tmp_path), drivers=FakeDrivers) as client:  # type: ignore[arg-type]
+            await client.wait_for(connected)
+        with pytest.raises(rxnet.RxnetError, match="has stopped"):
+            await client.request_up()
+        with pytest.raises(rxnet.RxnetError, match="stopped"):
+            await client.finished()
+
+    played(story)
+
+
+def test_a_stop_that_is_cancelled_still_lets_go_of_everything(tmp_path: Path) -> None:
+    async def story() -> None:
+        client = rxnet.Client(config(tmp_path), drivers=FakeDrivers)  # type: ignore[arg-type]
+        await client.start()
+        await client.wait_for(connected)
+        stopping = asyncio.create_task(client.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        await asyncio.wait((stopping,))
+        assert client._drivers.trail[-1] == "stop"  # type: ignore[attr-defined]
+        assert await client._performer.idle(1)
 
     played(story)
 

@@ -18,11 +18,11 @@ from fake_subject import FAR, NEAR, UNREACHABLE, FakeSubject, config, connected_
 
 from rxnet.daemon.api import serving_api
 from rxnet.daemon.context import Context, HostChanges
-from rxnet.daemon.control import ResourceTaken, clear_stale, probe
+from rxnet.daemon.control import clear_stale, probe
 from rxnet.daemon.own import DOWN, EVENTS, LIST_HOST_CHANGES, STATUS
 from rxnet.engine.feed import Gap
 from rxnet.engine.state import Connection, ConnectionStatus
-from rxnet.errors import ConfigError
+from rxnet.errors import ConfigError, ResourceTaken
 from rxnet.events import PeerDisconnected, SignalConnected, SignalDisconnected
 from rxnet.model import ServerAddress
 from rxnet.v1 import daemon_pb2 as v1

@@ -229,14 +229,14 @@ def test_an_offer_of_an_old_client_is_enough_for_an_agent() -> None:
 
 
 @marbles
-def test_an_offer_while_the_gate_is_closed_is_not_answered() -> None:
-    """It cannot be: the interface is not open yet. Our own offer starts the exchange anew when it is.
+def test_an_offer_while_the_gate_is_closed_is_answered_when_it_opens() -> None:
+    """It is kept, not dropped: signal is connected before the interface is open, and peers offer at once.
 
     given: up, network, login, management, signal, peers p
 
-    > p       --o------
-    > device  -----O---
-    = p       -----O--O
+    > p       --o---------
+    > device  -----O------
+    = p       -----(ONA)--
     """
 
 
@@ -432,7 +432,7 @@ def test_messages_on_their_way_are_cancelled_with_the_gate() -> None:
 
 
 def _fail_to_send(work: Work) -> None:
-    work.report(EffectFailed("SendMessages", 0, "surprise", work.peer))
+    work.report(EffectFailed("SendMessages", work.effect.generation, "surprise", work.peer))
 
 
 @marbles(on_start={SendMessages: _fail_to_send})

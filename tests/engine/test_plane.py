@@ -238,8 +238,8 @@ import hashlib, sys
 from rxnet.testing.plane import Plane
 from rxnet.testing.weather import calm, storm
 if "broken" in sys.argv:
-    import rxnet.engine.messages, rxnet.engine.offers, rxnet.engine.paths, rxnet.engine.state
-    for module in (rxnet.engine.messages, rxnet.engine.offers, rxnet.engine.paths, rxnet.engine.state):
+    import rxnet.engine.messages, rxnet.engine.offers, rxnet.engine.paths, rxnet.engine.peers
+    for module in (rxnet.engine.messages, rxnet.engine.offers, rxnet.engine.paths, rxnet.engine.peers):
         module.draw = lambda seed, *parts: hash((seed, *map(str, parts))) & (1 << 64) - 1
 plane = Plane(int(sys.argv[1]), loss=0.1, duplication=0.1)
 for name in "abcd":

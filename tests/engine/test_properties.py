@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from immutables import Map
 
 from rxnet.engine import backoff
+from rxnet.engine.chance import fraction
+from rxnet.engine.early import keep_early
 from rxnet.engine.effects import OpenDevice, SetPeers
 from rxnet.engine.inbox import Stamped, Step
+from rxnet.engine.peers import offer_deadline
 from rxnet.engine.reduce import reduce
-from rxnet.engine.state import OFFER_GAPS, Early, Outbox, State, fraction, keep_early, offer_deadline
+from rxnet.engine.state import OFFER_GAPS, Outbox, State
 from rxnet.events import (
     AnswerReceived,
     CandidateReceived,
@@ -313,7 +316,7 @@ def test_an_outbox_keeps_the_newest_offer_and_answer_and_is_bounded(script: list
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("ocacc")), max_size=120))
 def test_early_messages_are_bounded_and_counted(script: list[tuple[str, str]]) -> None:
-    early = Early()
+    state = State(cast.key_of("z"))
     for number, (letter, mark) in enumerate(script):
         key = cast.key_of(letter)
         made: Event = {
@@ -321,7 +324,8 @@ def test_early_messages_are_bounded_and_counted(script: list[tuple[str, str]]) -
             "a": AnswerReceived(key, None),
             "c": CandidateReceived(key, cast.candidate(letter, number)),
         }[mark]
-        early = keep_early(early, key, made)
+        state = keep_early(state, key, made)
+    early = state.early
     assert isinstance(early.messages, Map)
     assert sorted(early.order) == sorted(early.messages)
     for held in early.messages.values():

@@ -217,15 +217,16 @@ def test_a_peer_that_filters_the_stream_is_caught() -> None:
 
 
 def test_early_messages_that_are_dropped_are_caught(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(messages, "keep_early", lambda early, key, event: early)
+    monkeypatch.setattr(messages, "keep_early", lambda state, key, event: state)
     bites(rules.check_early_messages_are_kept)
 
 
 def test_early_messages_without_a_bound_are_caught(monkeypatch: Patch) -> None:
-    def keep(early: Early, key: PeerKey, event: Event) -> Early:
+    def keep(state: State, key: PeerKey, event: Event) -> State:
+        early = state.early
         held: Map[PeerKey, tuple[Event, ...]] = early.messages
         order = early.order if key in held else (*early.order, key)
-        return Early(held.set(key, (*held.get(key, ()), event)), order, early.dropped)
+        return replace(state, early=Early(held.set(key, (*held.get(key, ()), event)), order, early.dropped))
 
     monkeypatch.setattr(messages, "keep_early", keep)
     bites(rules.check_early_messages_are_bounded)

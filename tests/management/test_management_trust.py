@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import datetime
-import ipaddress
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import authority
+from connect_proxy import Proxy, proxying
 from lying_management import LyingManagement, collect, driver, run, serving
 
 from rxnet.errors import ConfigError
@@ -24,57 +16,6 @@ from rxnet.events import Event, ManagementConnected, ManagementDisconnected
 from rxnet.model import Retry, ServerAddress
 from rxnet.wire.channel import environment_proxy
 from rxnet.wire.trust import system_root_certificates
-
-PEM = serialization.Encoding.PEM
-
-
-@dataclass
-class Authority:
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    @property
-    def pem(self) -> bytes:
-        return self.certificate.public_bytes(PEM)
-
-    def server(self, begins: int = -1, ends: int = 1, name: str | None = None) -> grpc.ServerCredentials:
-        """Credentials of a server whose certificate is valid between two days from now."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        names: list[x509.GeneralName] = [x509.DNSName(name or "localhost")]
-        if name is None:
-            names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
-        certificate = (
-            _builder("server", self.certificate.subject, begins, ends)
-            .public_key(key.public_key())
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .sign(self.key, hashes.SHA256())
-        )
-        private = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        return grpc.ssl_server_credentials([(private, certificate.public_bytes(PEM))])
-
-
-def _builder(subject: str, issuer: x509.Name | None, begins: int, ends: int) -> x509.CertificateBuilder:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(issuer or name)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now + datetime.timedelta(days=begins))
-        .not_valid_after(now + datetime.timedelta(days=ends))
-    )
-
-
-def authority(name: str = "Test authority") -> Authority:
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = (
-        _builder(name, None, -100, 100)
-        .public_key(key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return Authority(key, certificate)
 
 
 async def attempt(credentials: grpc.ServerCredentials | None, *, tls: bool = True, **more: Any) -> list[Event]:
@@ -178,69 +119,6 @@ def test_plain_text_to_a_server_with_tls() -> None:
 # -- proxies
 
 
-class Proxy:
-    """An HTTP proxy that connects to one place, whatever it is asked for."""
-
-    def __init__(self, target: ServerAddress, status: str = "200 OK") -> None:
-        self.target = target
-        self.status = status
-        self.asked: list[str] = []
-        self.credentials: list[str] = []
-
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
-        self.asked.append(head[0].split()[1])
-        self.credentials += [line.split()[-1] for line in head if line.lower().startswith("proxy-authorization:")]
-        writer.write(f"HTTP/1.1 {self.status}\r\n\r\n".encode())
-        if not self.status.startswith("200"):
-            await writer.drain()
-            writer.close()
-            return
-        back_reader, back_writer = await asyncio.open_connection(self.target.host, self.target.port)
-        try:
-            await asyncio.gather(_pump(reader, back_writer), _pump(back_reader, writer))
-        finally:
-            back_writer.transport.abort()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-
-
-@asynccontextmanager
-async def proxying(proxy: Proxy) -> AsyncIterator[str]:
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            with suppress(ConnectionError, asyncio.CancelledError):
-                await proxy.talk(reader, writer)
-        finally:
-            writer.transport.abort()
-
-    server = await asyncio.start_server(accepted, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("https_proxy", "http_proxy", "all_proxy", "no_proxy", "grpc_proxy", "no_grpc_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
 async def through(environment: dict[str, str], explicit: str | None, monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     """Ask for a server whose name only the proxy knows."""
     for name, value in environment.items():
@@ -321,7 +199,8 @@ def test_a_proxy_of_another_kind_is_refused_not_passed_by(monkeypatch: pytest.Mo
         environment_proxy(ServerAddress("management.invalid", 443))
 
 
-def test_tls_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("explicit", [True, False])
+def test_tls_through_a_proxy(monkeypatch: pytest.MonkeyPatch, explicit: bool) -> None:
     async def work() -> None:
         ours = authority()
         management = LyingManagement()
@@ -329,12 +208,15 @@ def test_tls_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         async with serving(management, ours.server(name="management.invalid")) as server:
             proxy = Proxy(server)
             async with proxying(proxy) as address:
+                if not explicit:
+                    monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
                 one = driver(
                     ServerAddress("management.invalid", 443, tls=True),
-                    proxy=f"http://{address}",
+                    proxy=f"http://{address}" if explicit else None,
                     root_certificates=ours.pem,
                 )
                 events = await collect(one, login=False)
         assert isinstance(events[0], ManagementConnected)
+        assert proxy.asked == ["management.invalid:443"]
 
     run(work)

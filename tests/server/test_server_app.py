@@ -155,6 +155,38 @@ def test_wrong_options_are_named(tmp_path: Path, options: dict[str, object], com
         ControlPlane(tmp_path / "cp", **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("host", "complaint"),
+    [
+        ("no-such-host.invalid", "'no-such-host.invalid' is not an address and no name that can be resolved"),
+        ("a b", "'a b' is not an address"),
+        ("x" * 300, "is not an address"),
+        ("192.0.2.77", r"cannot listen on 192\.0\.2\.77:0: Cannot assign requested address; name one of this host"),
+    ],
+)
+def test_an_address_that_is_not_ours_is_named_before_anything_is_made(
+    tmp_path: Path, host: str, complaint: str
+) -> None:
+    async def test() -> None:
+        with pytest.raises(ConfigError, match=complaint):
+            await ControlPlane(tmp_path / "cp", host=host, stun_port=None).start()
+
+    run(test())
+    assert not (tmp_path / "cp").exists()
+
+
+def test_certificates_that_are_none_are_named_before_anything_is_made(tmp_path: Path) -> None:
+    async def test() -> None:
+        file = tmp_path / "cert.pem"
+        file.write_text("no certificate")
+        plane = ControlPlane(tmp_path / "cp", stun_port=None, certificate=file, private_key=file)
+        with pytest.raises(ConfigError, match="are not a certificate and its private key"):
+            await plane.start()
+
+    run(test())
+    assert not (tmp_path / "cp").exists()
+
+
 def test_missing_certificates_are_named(tmp_path: Path) -> None:
     async def test() -> None:
         missing = tmp_path / "cert.pem"
@@ -163,6 +195,7 @@ def test_missing_certificates_are_named(tmp_path: Path) -> None:
             await plane.start()
 
     run(test())
+    assert not (tmp_path / "cp").exists()
 
 
 def test_tls(tmp_path: Path) -> None:

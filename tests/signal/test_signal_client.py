@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from misbehaving_signal import (
     END_WITHOUT_TRAILERS,
     NO_MORE_REQUEST,
@@ -255,75 +250,6 @@ def test_server_of_another_protocol() -> None:
             assert "signal" in await refused(driver(SignalLimits(dial=5.0)), server.address)
 
     run(main())
-
-
-def test_environment_is_not_asked_for_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        async with FakeSignal() as server, connected(driver(), server.address):
-            pass
-
-    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    run(main())
-
-
-def test_proxy_is_used() -> None:
-    async def main() -> None:
-        asked: asyncio.Queue[bytes] = asyncio.Queue()
-
-        async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            asked.put_nowait(await reader.readuntil(b"\r\n\r\n"))
-            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-            writer.close()
-            await writer.wait_closed()
-
-        listener = await asyncio.start_server(proxy, "127.0.0.1", 0)
-        port = listener.sockets[0].getsockname()[1]
-        it = driver(SignalLimits(dial=5.0), proxy=f"http://127.0.0.1:{port}")
-        assert "signal" in await refused(it, ServerAddress("signal.example.org", 443))
-        assert (await asked.get()).startswith(b"CONNECT signal.example.org:443")
-        listener.close()
-
-    run(main())
-
-
-def test_tls_with_a_root_of_ones_own() -> None:
-    key, certificate = self_signed()
-
-    async def main() -> None:
-        server = FakeSignal()
-        server.credentials = grpc.ssl_server_credentials([(key, certificate)])
-        async with server:
-            async with connected(driver(root_certificates=certificate), server.address):
-                pass
-            assert "signal" in await refused(driver(SignalLimits(dial=5.0)), server.address)
-
-    run(main())
-
-
-def self_signed() -> tuple[bytes, bytes]:
-    """Key and certificate for 127.0.0.1, PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "signal test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    encoding = serialization.Encoding.PEM
-    return (
-        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-        certificate.public_bytes(encoding),
-    )
 
 
 # -- the end of a stream -----------------------------------------------------------------------------------------

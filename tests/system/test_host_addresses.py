@@ -232,7 +232,7 @@ def test_addresses_on_our_own_interface_are_not_recorded(name: str, tmp_path: Pa
 _LINK = """
 import os, socket, sys
 from pathlib import Path
-from rxnet.system.processes import network_namespace
+from rxnet.namespaces import network_namespace
 from rxnet.system.undo import open_journal
 with open_journal(Path(sys.argv[1])) as journal:
     id = journal.record(kind="link", name=sys.argv[2], namespace=network_namespace())
@@ -267,7 +267,8 @@ def test_a_wireguard_program_left_by_a_crash_is_ended(tmp_path: Path, told_its_n
     crash = f"""
 import os, signal, subprocess, sys
 from pathlib import Path
-from rxnet.system.processes import network_namespace, start_time
+from rxnet.namespaces import network_namespace
+from rxnet.system.processes import start_time
 from rxnet.system.undo import open_journal
 directory, program, name = sys.argv[1:]
 journal = open_journal(Path(directory))

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from rxy_namespaces import ROOT, environment
 
 from rxnet.errors import ConfigError, DirectoryInUse
+from rxnet.namespaces import network_namespace
 from rxnet.system.journal import Entry, Journal, Outcome
-from rxnet.system.processes import end_process, find_process, network_namespace, start_time
+from rxnet.system.processes import end_process, find_process, start_time
 from rxnet.system.undo import USERSPACE_WIREGUARD, _remove_dead_socket, open_journal
 
 
@@ -242,9 +243,9 @@ def test_the_lock_dies_with_its_process_although_a_child_lives_on(tmp_path: Path
 
 _RECORD = (
     "journal = open_journal(Path(sys.argv[1]))\n"
-    "import rxnet.system.processes as processes\n"
+    "import rxnet.namespaces as namespaces\n"
     "id = journal.record(kind='userspace-wireguard', name='rxytest9', program='/nowhere/wireguard-go',\n"
-    "                    namespace=processes.network_namespace())\n"
+    "                    namespace=namespaces.network_namespace())\n"
 )
 _ACT = (
     "child = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"

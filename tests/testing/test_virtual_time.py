@@ -8,8 +8,8 @@ import pytest
 import reactivex
 from reactivex import operators as ops
 
+from rxnet.engine.chance import fraction
 from rxnet.engine.effects import OpenSignal, SendMessages, WaitUntil
-from rxnet.engine.state import fraction
 from rxnet.events import SignalConnected, SignalDisconnected
 from rxnet.testing import cast, virtual
 from rxnet.testing.drivers import Ending, VirtualDrivers

@@ -1,4 +1,4 @@
-"""What is offered and what is tried."""
+"""Which addresses are offered and which are tried."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from rxnet.candidates import host_candidate, new_candidate
-from rxnet.ice.candidates import (
+from rxnet.ice.addresses import (
     host_candidates,
     reflexive_candidate,
     remote_candidates,

@@ -1,4 +1,4 @@
-"""Our candidates to offer, and which of the peer's are worth trying."""
+"""Which local addresses are offered as candidates, and which of the peer's are worth trying."""
 
 from __future__ import annotations
 
