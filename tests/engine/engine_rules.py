@@ -12,7 +12,7 @@ from typing import Any
 
 from reactivex import operators as ops
 
-from rxnet.engine.effects import Negotiate, OpenManagement, WaitUntil
+from rxnet.engine.effects import KeepPath, Negotiate, OpenDevice, OpenManagement, WaitUntil
 from rxnet.engine.engine import EPICS
 from rxnet.engine.feed import Feed, Gap
 from rxnet.engine.inbox import Step
@@ -441,6 +441,25 @@ def check_a_trace_replays(make: Make = Bench) -> None:
         assert step.after == state, f"{step.stamped} does not replay"
 
 
+# -- 10: no restart ----------------------------------------------------------------------------------------------
+
+
+def check_nothing_restarts(make: Make = Bench) -> None:
+    """Another address, another overlay address, servers lost and back, another map: interface and paths go on."""
+    bench = ready("peers pq", "connected p", make=make)
+    device, path = bench.drivers.find(OpenDevice), bench.drivers.find(KeepPath, P)
+    assert device is not None
+    assert path is not None
+    for lane, marks in (("network", "A"), ("management", "A"), ("signal", "X"), ("management", "X"), ("map", "Q")):
+        for mark in marks:
+            bench.play(lane, mark)
+        bench.advance(30.0)
+    bench.play("network", "DU")
+    assert device.running, "the interface was closed"
+    assert path.running, "a path that works was dropped"
+    assert bench.state.peers[P].connected
+
+
 BENCH_CHECKS: tuple[Callable[..., object], ...] = (
     check_inputs_enqueue,
     check_reduced_before_published,
@@ -458,6 +477,7 @@ BENCH_CHECKS: tuple[Callable[..., object], ...] = (
     check_early_messages_are_bounded,
     check_causes_lead_back,
     check_a_trace_replays,
+    check_nothing_restarts,
 )
 """Those that take a maker."""
 

@@ -269,3 +269,18 @@ def test_a_reduce_with_a_memory_or_a_clock_of_its_own_is_caught() -> None:
         return replace(reduce(state, stamped), map_serial=count)
 
     bites(rules.check_a_trace_replays, partial(Bench, reduce=remembering))
+
+
+# -- 10 ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("restarted", ["device", "paths"])
+def test_a_restart_is_caught(restarted: str) -> None:
+    """An engine that opens the interface, or takes up the paths, anew for every network, as NetBird's client does."""
+
+    def restarting(steps: Observable[Step], perform: Perform) -> Observable[Input]:
+        return operators.switch(
+            steps, lambda state: state.link.network, lambda _network, _step: EPICS[restarted](steps, perform)
+        )
+
+    bites(rules.check_nothing_restarts, partial(Bench, epics={**EPICS, restarted: restarting}))
