@@ -27,9 +27,7 @@ docs: $(VENV)/ready-dev
 	@$(BIN)/python -m rxnet.testing.gallery tests/engine docs/marbles.md
 
 bench: $(VENV)/ready-dev
-	@$(BIN)/python benchmarks/engine.py
-	@$(BIN)/python benchmarks/gate.py
-	@$(BIN)/python benchmarks/network_map.py
+	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 $(VENV)/bin/python:
 	@sh .ci/system-packages

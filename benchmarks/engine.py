@@ -1,181 +1,281 @@
-"""The engine alone: what an event costs, and what a closing gate costs.
+"""The engine alone: what an event costs, at different numbers of peers.
 
-    python benchmarks/engine.py [--peers 1000,10000] [--events 20000] [--json FILE]
+    python benchmarks/engine.py [--peers 1000,10000] [--events 20000] [--rounds 7] [--json FILE]
 
-Mix of events, with all epics attached and three subscribers on feeds, at each number of peers:
-40 % candidates of a peer, 20 % offers and 20 % answers with known sessions, 10 % "messages sent" reports and 10 %
-late reports of old agents. Sizes are measured alternately, round by round, and compared by their medians.
+All epics are attached and three subscribers read through feeds of their default length; a lost entry ends the
+benchmark. The world is simulated: it answers `SendMessages` with `MessagesSent` as a driver does, in a later turn of
+the loop, and feeds the engine the mix of `traffic.py`, each event about a peer whose state it fits. Counted is every
+event that the engine takes in, publishes and hands to the subscribers, its own news included. Time is compressed: the
+engine's clock runs ahead so that each peer is heard of every two seconds, at any number of peers.
+
+Each number of peers has a process of its own; they work in turns, round by round, and medians are compared. `calm` is
+the garbage collector as `rxnet up` sets it (rxnet/cli/collector.py), `default` as Python does.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import json
+import multiprocessing
 import random
 import statistics
+import sys
 import time
-from collections.abc import Iterator
-from ipaddress import IPv4Interface, IPv4Network, ip_address
+from collections import Counter
+from ipaddress import ip_address
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
 import reactivex
 from reactivex.disposable import Disposable
 from reactivex.scheduler.eventloop import AsyncIOScheduler
+from traffic import LOCAL, PATH, Traffic, keys, remote
 
 from rxnet.cli.collector import calm_collector
-from rxnet.engine.effects import Effect
+from rxnet.engine.effects import AssignAddresses, Effect, GiveCandidates, SendMessages, SetPeers
 from rxnet.engine.engine import Engine
 from rxnet.engine.feed import Feed
-from rxnet.engine.inbox import Stamped
+from rxnet.engine.inbox import Stamped, Step
 from rxnet.events import (
+    AddressesAssigned,
     AnswerReceived,
-    CandidateReceived,
     DeviceOpened,
     Event,
     LoggedIn,
     MessagesSent,
-    NegotiationFailed,
     NetworkCameUp,
     NetworkMapReceived,
-    OfferReceived,
+    PathSelected,
     SignalConnected,
     UpRequested,
 )
-from rxnet.model import Candidate, HostNetwork, LocalPeer, PeerKey, RemotePeer, ServerAddress, SessionId
+from rxnet.model import HostNetwork, PeerKey, ServerAddress, SessionId
 
-ROUNDS = 7
-OWN_KEY = PeerKey(base64.b64encode(bytes([255]) * 32).decode())
-SESSION = SessionId("0102030405")
-LOCAL = LocalPeer(IPv4Interface("100.64.0.1/10"))
-
-
-def keys(count: int) -> list[PeerKey]:
-    return [PeerKey(base64.b64encode(i.to_bytes(32)).decode()) for i in range(1, count + 1)]
+OWN_KEY = PeerKey("/" * 42 + "8=")
+CHUNK = 200
+"""Events put at once: with all that follows from them far fewer than a feed holds."""
+PACE = 2.0
+"""Seconds of the engine's clock between two events about one peer."""
+MAP_PART = 256
 
 
-def remote(index: int, key: PeerKey) -> RemotePeer:
-    return RemotePeer(key, (IPv4Network((0x64400000 + 2 + index, 32)),), f"peer{index}.example")
+class Subscriber:
+    """Reads everything, in order, or ends the benchmark."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+
+    def __call__(self, entry: Any) -> None:
+        if entry.seq != self.last + 1:  # a Gap has no `seq` at all
+            raise RuntimeError(f"after {self.last} came {entry.seq}")
+        self.last = entry.seq
 
 
 class Bench:
-    """An engine with `count` peers under an open gate, and three subscribers."""
+    """An engine with `count` peers under an open gate, two thirds of them connected, and three subscribers."""
 
     def __init__(self, count: int) -> None:
-        loop = asyncio.get_running_loop()
-        self.live = 0
-        scheduler = AsyncIOScheduler(loop)
+        self.loop = asyncio.get_running_loop()
+        self.ahead = 0.0
+        self.unanswered = 0
+        self.effects = 0
+        self.failure: Exception | None = None
+        scheduler = AsyncIOScheduler(self.loop)
+        dice = random.Random(1)
         self.engine = Engine(
-            OWN_KEY, self.perform, scheduler=scheduler, clock=loop.time, entropy=lambda: random.getrandbits(64)
+            OWN_KEY,
+            self.perform,
+            scheduler=scheduler,
+            clock=lambda: self.loop.time() + self.ahead,
+            entropy=lambda: dice.getrandbits(64),
         )
-        feed: Feed[Stamped] = Feed(scheduler, on_failure=print)
-        self.engine.steps.subscribe(lambda step: feed.publish(step.stamped))
-        self.seen = [0, 0, 0]
-        for i in range(3):
-            feed.observable(1_000_000).subscribe(lambda _entry, i=i: self._count(i))
+        self.published = 0
+        self.feed: Feed[Stamped] = Feed(scheduler, on_failure=self._failed)
+        self.engine.steps.subscribe(self._publish)
+        self.subscribers: list[Subscriber] = []
         self.keys = keys(count)
+        self.traffic = Traffic(self.keys)
+
+    def _publish(self, step: Step) -> None:
+        self.published = step.stamped.seq
+        self.feed.publish(step.stamped)
+
+    def _failed(self, error: Exception) -> None:
+        self.failure = error
+
+    # -- the world
+
+    def perform(self, effect: Effect) -> reactivex.Observable[Event]:
+        def subscribe(observer: Any, _scheduler: object = None) -> Disposable:
+            self.effects += 1
+            if not isinstance(effect, SendMessages | SetPeers | GiveCandidates | AssignAddresses):
+                return Disposable()  # goes on until it is disposed of
+            self.unanswered += 1
+            answered = False
+
+            def answer() -> None:
+                settle()
+                if isinstance(effect, SendMessages):
+                    observer.on_next(MessagesSent(effect.peer, tuple(message.id for message in effect.messages)))
+                elif isinstance(effect, AssignAddresses):
+                    observer.on_next(AddressesAssigned(effect.generation, effect.attempt))
+                observer.on_completed()
+
+            def settle() -> None:
+                nonlocal answered
+                if not answered:
+                    answered = True
+                    self.unanswered -= 1
+                    handle.cancel()
+
+            handle = self.loop.call_soon(answer)
+            return Disposable(settle)
+
+        return reactivex.Observable(subscribe)
+
+    async def start(self) -> None:
+        """Up to the state of a client that has been connected for a while."""
         put = self.engine.put
         put(UpRequested("bench"))
         put(NetworkCameUp(HostNetwork(True, (("e0", ip_address("10.0.0.2")),))))
         put(LoggedIn(1, LOCAL, ServerAddress("signal", 80)))
-        put(SignalConnected(1))
         put(DeviceOpened(1, "wt0", 51820))
+        await self.settled()
         listed = [remote(i, key) for i, key in enumerate(self.keys)]
-        for i in range(0, count, 256):
-            put(NetworkMapReceived(1, 1, LOCAL, tuple(listed[i : i + 256]), (), i + 256 >= count))
-
-    def _count(self, index: int) -> None:
-        self.seen[index] += 1
-
-    def perform(self, effect: Effect) -> reactivex.Observable[Event]:
-        def subscribe(observer: object, scheduler: object = None) -> Disposable:
-            self.live += 1
-            return Disposable(self._ended)
-
-        return reactivex.Observable(subscribe)
-
-    def _ended(self) -> None:
-        self.live -= 1
+        for i in range(0, len(listed), MAP_PART):
+            put(NetworkMapReceived(1, 1, LOCAL, tuple(listed[i : i + MAP_PART]), (), i + MAP_PART >= len(listed)))
+        await self.settled()
+        put(SignalConnected(self.engine.state.signal.generation))
+        await self.settled()
+        assert self.engine.state.gate.open, self.engine.state.gate.reason
+        for i, key in enumerate(self.keys):
+            put(AnswerReceived(key, SessionId("0102030405"), ufrag="u"))
+            if i % CHUNK == 0:
+                await self.settled()
+        await self.settled()
+        for i, key in enumerate(self.keys):
+            agent = self.engine.state.peers[key].agent
+            assert agent is not None
+            if i % 3:
+                put(PathSelected(key, agent.generation, PATH))
+            if i % CHUNK == 0:
+                await self.settled()
+        await self.settled()
+        # Only now: the opening of the gate for 10,000 peers is more than a feed holds, and not what is measured.
+        self.subscribers = [Subscriber(self.published) for _ in range(3)]
+        for subscriber in self.subscribers:
+            self.feed.observable().subscribe(subscriber)
 
     async def settled(self) -> None:
-        while self.engine.depth:
+        """Wait until nothing is on its way: inbox, answers of the world, subscribers."""
+        subscribers = self.subscribers
+        while (
+            self.engine.depth or self.unanswered or any(s.last != self.published for s in subscribers)
+        ) and self.failure is None:
             await asyncio.sleep(0)
-        target = self.seen
-        for _ in range(3):
-            await asyncio.sleep(0)
-        while len(set(target)) > 1:
-            await asyncio.sleep(0)
+        if self.failure is not None:
+            raise self.failure
 
-    def establish(self) -> None:
-        """Give every peer an agent, as after the first answers."""
-        for key in self.keys:
-            self.engine.put(AnswerReceived(key, SESSION, ufrag="u"))
-
-    def events(self, count: int, seed: int) -> Iterator[Event]:
-        dice = random.Random(seed)
-        for n in range(count):
-            key = self.keys[dice.randrange(len(self.keys))]
-            throw = dice.random()
-            if throw < 0.4:
-                candidate = Candidate("1", 1, "10.0.0.9", 1000 + n % 8, "host")
-                yield CandidateReceived(key, candidate)
-            elif throw < 0.6:
-                yield OfferReceived(key, SESSION, ufrag="u")
-            elif throw < 0.8:
-                yield AnswerReceived(key, SESSION, ufrag="u")
-            elif throw < 0.9:
-                peer = self.engine.state.peers[key]
-                yield MessagesSent(key, tuple(m.id for m in peer.outbox.sending))
-            else:
-                yield NegotiationFailed(key, 0, "late")
+    # -- measuring
 
     async def round(self, count: int, seed: int) -> float:
         """Seconds for one event."""
-        batch = list(self.events(count, seed))
-        before = self.seen[0]
-        started = time.perf_counter()
-        for event in batch:
-            self.engine.put(event)
-        while self.seen[0] - before < count or self.engine.depth:
-            await asyncio.sleep(0)
-        return (time.perf_counter() - started) / count
+        dice = random.Random(seed)
+        taken = 0.0
+        await self.settled()
+        before = self.published
+        for _ in range(0, count, CHUNK):
+            self.ahead += CHUNK * PACE / len(self.keys)
+            chunk = self.traffic.chunk(self.engine.state, CHUNK, dice)
+            started = time.perf_counter()
+            for event in chunk:
+                self.engine.put(event)
+            await self.settled()
+            taken += time.perf_counter() - started
+        return taken / (self.published - before)
+
+    async def mix(self, count: int) -> dict[str, float]:
+        """What came through in a round that is not measured, as shares; and effects started for each event."""
+        found: Counter[str] = Counter()
+        watch = self.engine.steps.subscribe(lambda step: found.update((type(step.stamped.event).__name__,)))
+        before = self.effects
+        await self.round(count, 0)
+        watch.dispose()
+        assert not any(peer.outbox.sending for peer in self.engine.state.peers.values()), "an outbox is stuck"
+        shares = {name: number / found.total() for name, number in found.most_common()}
+        return {**shares, "effects": (self.effects - before) / found.total()}
 
 
-async def cost(sizes: list[int], count: int) -> dict[int, list[float]]:
-    benches = {size: Bench(size) for size in sizes}
-    for bench in benches.values():
-        await bench.settled()
-        bench.establish()
-        await bench.settled()
-        await bench.round(2000, 0)
-    return {
-        size: list(rounds)
-        for size, rounds in zip(
-            sizes,
-            zip(*[[await benches[s].round(count, n) for s in sizes] for n in range(ROUNDS)], strict=True),
-            strict=True,
-        )
-    }
+def work(line: Connection, peers: int, events: int, calm: bool) -> None:
+    """A process: makes its engine, tells the mix, then measures a round for each seed it is sent."""
+    if calm:
+        calm_collector()
+
+    async def serve() -> None:
+        bench = Bench(peers)
+        await bench.start()
+        line.send(await bench.mix(events))
+        while (seed := line.recv()) is not None:  # blocks the loop: it is another one's turn
+            line.send(await bench.round(events, seed))
+        bench.engine.close()
+
+    asyncio.run(serve())
+
+
+def measure(sizes: list[int], events: int, rounds: int) -> tuple[dict[str, dict[int, list[float]]], dict[str, float]]:
+    """Microseconds for one event, by collector and number of peers; and the mix at the first size."""
+    context = multiprocessing.get_context("spawn")
+    lines: dict[tuple[str, int], Connection] = {}
+    workers = []
+    mix: dict[str, float] = {}
+    for collector in ("calm", "default"):
+        for size in sizes:
+            line, theirs = context.Pipe()
+            worker = context.Process(target=work, args=(theirs, size, events, collector == "calm"), daemon=True)
+            worker.start()
+            theirs.close()
+            workers.append(worker)
+            lines[collector, size] = line
+            told = line.recv()
+            mix = mix or told
+    results: dict[str, dict[int, list[float]]] = {"calm": {s: [] for s in sizes}, "default": {s: [] for s in sizes}}
+    for seed in range(1, rounds + 1):
+        for (collector, size), line in lines.items():
+            line.send(seed)
+            results[collector][size].append(line.recv() * 1e6)
+    for line in lines.values():
+        line.send(None)
+    for worker in workers:
+        worker.join(20)
+    return results, mix
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", default="100,1000,10000")
+    parser.add_argument("--peers", default="1000,10000", help=f"each at least {2 * CHUNK}")
     parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json")
     options = parser.parse_args()
     sizes = [int(size) for size in options.peers.split(",")]
-    calm_collector()  # as `rxnet up` does
-    results = asyncio.run(cost(sizes, options.events))
-    print(f"{'peers':>8} {'us/event':>10} {'events/s':>10}   (median of {ROUNDS} rounds, 3 subscribers)")
-    for size, rounds in results.items():
-        median = statistics.median(rounds)
-        print(
-            f"{size:>8} {median * 1e6:>10.1f} {1 / median:>10.0f}   {min(rounds) * 1e6:.1f} to {max(rounds) * 1e6:.1f}"
-        )
+    if min(sizes) < 2 * CHUNK:
+        parser.error(f"--peers: at least {2 * CHUNK}, or the events do not find as many peers as they need")
+    try:
+        results, mix = measure(sizes, options.events, options.rounds)
+    except EOFError:
+        sys.exit("a process of the benchmark failed: see above")
+    print(f"{'collector':9} {'peers':>8} {'us/event':>9} {'events/s':>9}   (median of {options.rounds} rounds)")
+    for collector, by_size in results.items():
+        for size, taken in by_size.items():
+            median = statistics.median(taken)
+            spread = f"{min(taken):.1f} to {max(taken):.1f}"
+            print(f"{collector:9} {size:>8} {median:>9.1f} {1e6 / median:>9.0f}   {spread}")
+    print(f"mix at {sizes[0]} peers, 3 subscribers, {mix['effects']:.2f} effects started for each event:")
+    print("  " + ", ".join(f"{name} {share:.1%}" for name, share in mix.items() if name != "effects"))
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"us_per_event": {s: [r * 1e6 for r in rs] for s, rs in results.items()}}, file, indent=1)
+        Path(options.json).write_text(json.dumps({"us_per_event": results, "mix": mix}, indent=1))
 
 
 if __name__ == "__main__":

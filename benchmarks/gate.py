@@ -26,6 +26,7 @@ from rxnet.credentials import CredentialStore, new_credentials
 from rxnet.engine import effects
 from rxnet.engine.engine import Engine
 from rxnet.events import (
+    AddressesAssigned,
     AnswerReceived,
     CandidateReceived,
     DeviceOpened,
@@ -74,6 +75,10 @@ async def sent(effect: effects.SendMessages) -> AsyncIterator[Event]:
     yield MessagesSent(effect.peer, tuple(message.id for message in effect.messages))
 
 
+async def assigned(effect: effects.AssignAddresses) -> AsyncIterator[Event]:
+    yield AddressesAssigned(effect.generation, effect.attempt)
+
+
 async def nothing(_effect: Any) -> AsyncIterator[Event]:
     return
     yield
@@ -92,7 +97,7 @@ class Bench:
                 effects.OpenSignal: forever,
                 effects.OpenDevice: forever,
                 effects.SendMessages: sent,
-                effects.AssignAddresses: nothing,
+                effects.AssignAddresses: assigned,
                 effects.SetPeers: nothing,
                 effects.Negotiate: self.ice.negotiate,
                 effects.GiveCandidates: self.ice.give_candidates,
@@ -185,7 +190,7 @@ def main() -> None:
     )
     if options.json:
         with open(options.json, "w") as file:
-            json.dump({"peers": options.peers, "closed_ms": closed}, file)
+            json.dump({"peers": options.peers, "closed_ms": closed, "disposed_ms": [r[0] for r in results]}, file)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 from rxnet.cli.collector import calm_collector
 from rxnet.engine import effects
 from rxnet.engine.engine import Engine
-from rxnet.events import Event, LoggedIn, NetworkCameUp, UpRequested
+from rxnet.events import AddressesAssigned, Event, LoggedIn, NetworkCameUp, UpRequested
 from rxnet.management.map_reader import MapReader
 from rxnet.model import HostNetwork, LocalPeer, PeerKey, ServerAddress, WireGuardPeer
 from rxnet.perform import Performer
@@ -83,9 +83,8 @@ async def forever(_effect: Any) -> AsyncIterator[Event]:
     yield NetworkCameUp(HostNetwork())
 
 
-async def nothing(_effect: Any) -> AsyncIterator[Event]:
-    return
-    yield
+async def assigned(effect: effects.AssignAddresses) -> AsyncIterator[Event]:
+    yield AddressesAssigned(effect.generation, effect.attempt)
 
 
 class Bench:
@@ -99,7 +98,7 @@ class Bench:
                 effects.OpenSignal: forever,
                 effects.OpenDevice: self.driver.open_device if with_device else forever,
                 effects.SetPeers: self.driver.set_peers,
-                effects.AssignAddresses: nothing,
+                effects.AssignAddresses: assigned,
             }
         )
         self.own = public_key(generate_private_key())
@@ -121,10 +120,6 @@ class Bench:
             await asyncio.sleep(0)
         while self.engine.depth:
             await asyncio.sleep(0)
-
-    async def device_has(self, count: int) -> None:
-        while len(await self.driver.stats()) < count:
-            await asyncio.sleep(0.01)
 
 
 async def once(count: int, with_device: bool) -> dict[str, float]:

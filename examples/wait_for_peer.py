@@ -1,5 +1,7 @@
 """Wait until a peer answers, then end: what a script does before it uses the tunnel.
 
+A peer answers when there is a path to it and WireGuard's handshake has come back over that path.
+
 RXNET_MANAGEMENT_URL=http://10.99.0.1:8080 python examples/wait_for_peer.py NAME [SECONDS]
 """
 
@@ -11,23 +13,35 @@ import sys
 from example_config import from_environment
 
 import rxnet
+from rxnet.model import RemotePeer
+
+
+def connected(state: rxnet.State, name: str) -> RemotePeer | None:
+    peers = (peer.remote for peer in state.peers.values() if peer.connected)
+    return next((peer for peer in peers if peer.fqdn.split(".")[0] == name), None)
+
+
+async def answering(client: rxnet.Client, name: str) -> RemotePeer:
+    while True:
+        state = await client.wait_for(lambda state: connected(state, name) is not None)
+        peer = connected(state, name)
+        stats = (await client.statistics()).get(peer.key) if peer is not None else None
+        if peer is not None and stats is not None and stats.last_handshake is not None:
+            return peer
+        await asyncio.sleep(0.1)  # the kernel and wireguard-go tell nobody of a handshake
 
 
 async def main(name: str, limit: float) -> int:
-    def answers(state: rxnet.State) -> bool:
-        return any(peer.connected and peer.remote.fqdn.split(".")[0] == name for peer in state.peers.values())
-
     async with rxnet.Client(from_environment()) as client:
         try:
-            state = await client.wait_for(answers, limit=limit)
+            peer = await asyncio.wait_for(answering(client, name), limit)
         except TimeoutError:
             print(f"{name} did not answer within {limit:g} s", file=sys.stderr)
             return 1
         except rxnet.RxnetError as error:
             print(error, file=sys.stderr)
             return 1
-        found = next(peer for peer in state.peers.values() if peer.remote.fqdn.split(".")[0] == name)
-        print(f"{name} answers at {found.remote.allowed_ips[0].network_address}")
+        print(f"{name} answers at {peer.allowed_ips[0].network_address}")
     return 0
 
 

@@ -18,14 +18,21 @@ from rxnet.engine.effects import Effect
 from rxnet.engine.inbox import Step
 from rxnet.engine.state import DeviceStatus, State
 from rxnet.errors import ConfigError, DeviceError
-from rxnet.events import PeerRemoved
+from rxnet.events import (
+    MessagesNotSent,
+    MessagesSent,
+    NetworkCameUp,
+    NetworkChanged,
+    NetworkWentDown,
+    PeerRemoved,
+)
 from rxnet.ice.driver import IceDriver
 from rxnet.ice.port import PortHolder
 from rxnet.log import logger
 from rxnet.management.client import ManagementDriver
 from rxnet.management.codec import AGENT_VERSION, SystemMeta
 from rxnet.management.sysinfo import system_meta
-from rxnet.model import IPAddress, IPNetwork, PeerKey
+from rxnet.model import Candidates, IPAddress, IPNetwork, PeerKey
 from rxnet.perform import Driver
 from rxnet.signal.client import SignalDriver
 from rxnet.system.addresses import HostAddresses
@@ -116,11 +123,17 @@ class Drivers:
         }
 
     def observe(self, step: Step) -> None:
-        """Keep the state for those drivers that ask about it (addresses, the interface's name)."""
+        """Keep the state for those drivers that ask about it, and pass on what one does not hear of by itself."""
         self._state = step.after
         event = step.stamped.event
         if type(event) is PeerRemoved and event.peer not in step.after.peers:  # it may be back already
             self._credentials.forget(event.peer)
+        elif isinstance(event, MessagesSent | MessagesNotSent):
+            peer = step.before.peers.get(event.peer)
+            if peer is not None and any(isinstance(message, Candidates) for message in peer.outbox.sending):
+                self._ice.candidates_signalled(event.peer)
+        elif isinstance(event, NetworkCameUp | NetworkChanged | NetworkWentDown):
+            self._ice.network_changed()
 
     # -- for the client ------------------------------------------------------------------------------------------
 

@@ -88,6 +88,8 @@ Environment:
   RXNET_CONFIG_DIR   Default of --config-dir.
   WIREGUARD_GO       Userspace WireGuard program [wireguard-go].
   SSL_CERT_FILE      PEM file with the certificates to trust.
+  HTTPS_PROXY        HTTP proxy on the way to management and signal; NO_PROXY lists
+                     hosts that need none.
   NO_COLOR           No colours in the log.
 
 Files (root; others: the XDG directories; all inside DIR with --config-dir):

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from rxnet.credentials import CredentialStore, IceCredentials
 from rxnet.engine.effects import GiveCandidates, KeepPath, Negotiate
 from rxnet.events import CandidatesGathered, Event, NegotiationFailed, PathLost
-from rxnet.ice.agent import Agent
 from rxnet.ice.addresses import host_candidates, sendable, usable_locals
+from rxnet.ice.agent import Agent
 from rxnet.ice.keeper import Keeper, ReceivedBytes, Watched
 from rxnet.ice.port import StunPort
 from rxnet.ice.reflexive import ReflexiveAddresses
 from rxnet.ice.session import Key, Session
 from rxnet.log import logger
-from rxnet.model import Candidate, IPAddress, IPNetwork
+from rxnet.model import Candidate, IPAddress, IPNetwork, PeerKey
 
+_HOLD = 0.1
+"""Seconds that checks wait for the word that our candidates are signalled. A check that overtakes them costs a Go peer
+a second (signal document, 3.5); a signal server that does not answer must not cost us more than this."""
 _GRACE = 0.1
-"""Seconds that an agent with a path outlives its `Negotiate`: the `KeepPath` that takes it over is subscribed in the
-same step, but its task starts in a later turn of the loop."""
+_GRACE_TURNS = 32
+"""Seconds, and then turns of the loop, that an agent with a path outlives its `Negotiate`. The `KeepPath` that takes it
+over is subscribed in the same step, but its task starts a few turns later, and a turn may take any time: only one that
+does not come at all is given up."""
+_DISSOLVED = 64
+"""Closed agents whose memory is let go in one turn of the loop."""
 _EARLY_PEERS = 4096
 _EARLY_CANDIDATES = 64
 _CREDENTIALS = re.compile(r"[!-9;-~]{1,256}")
@@ -57,9 +64,12 @@ class IceDriver:
         self._local_addresses = local_addresses
         self._overlay = overlay
         self._negotiation_limit = negotiation_limit
-        self._keeper = Keeper(received_bytes, interval=keep_interval, patience=patience)
+        self._keeper = Keeper(received_bytes, lambda: bool(self._locals()), interval=keep_interval, patience=patience)
         self._reflexive = ReflexiveAddresses()
         self._sessions: dict[Key, Session] = {}
+        self._held: dict[PeerKey, Session] = {}
+        """Of each peer the session that waits until its candidates are signalled."""
+        self._closed: deque[Session] = deque()
         self._early: OrderedDict[Key, tuple[Candidate, ...]] = OrderedDict()
         self._known: tuple[tuple[IPAddress, ...], tuple[IPNetwork, ...]] | None = None
         self._usable: list[str] = []
@@ -76,6 +86,21 @@ class IceDriver:
             self._close(session)
         self._reflexive.close()
 
+    # -- news that drivers do not hear of by themselves --------------------------------------------------------
+
+    def candidates_signalled(self, peer: PeerKey) -> None:
+        """Signal took, or gave up, the candidates that were gathered for this peer: its checks may begin.
+
+        To be called for the message that carried them, not for one before. Cheap, and nothing when nothing waits.
+        """
+        session = self._held.pop(peer, None)
+        if session is not None:
+            session.release()
+
+    def network_changed(self) -> None:
+        """The host's network came up, went down or changed, and `local_addresses` knows: look at all kept paths."""
+        self._keeper.network_changed()
+
     # -- effects -----------------------------------------------------------------------------------------------
 
     async def negotiate(self, effect: Negotiate) -> AsyncIterator[Event]:
@@ -89,15 +114,18 @@ class IceDriver:
             if effect.stuns:
                 locals = [candidate.address for candidate in ours]
                 session.search = self._reflexive.find(session.agent.port, locals, effect.stuns, session.mapped)
+            self._held[effect.peer] = session
             yield CandidatesGathered(effect.peer, effect.generation, ours)
-            # Not before: a check that overtakes our candidates costs a Go peer a second (signal document, 3.5).
             early = self._early.pop(session.key, ())
             if early:
                 await self._give(session, early)
-            session.start(self._negotiation_limit)
+            session.hold(_HOLD, self._negotiation_limit)
             mailbox = session.mailbox
             while True:
-                event = await mailbox.next()
+                event = mailbox.take()
+                if event is None:
+                    await mailbox.arrival()
+                    continue
                 yield event
                 if isinstance(event, NegotiationFailed):
                     return
@@ -131,7 +159,10 @@ class IceDriver:
         self._keeper.add(watched)
         try:
             while True:
-                event = await mailbox.next()
+                event = mailbox.take()
+                if event is None:
+                    await mailbox.arrival()
+                    continue
                 yield event
                 if isinstance(event, PathLost):
                     return
@@ -166,8 +197,8 @@ class IceDriver:
             theirs=theirs,
             controlling=effect.controlling,
             observer=session,
-            may_talk_to=lambda address: sendable(address, self._locals(), self._overlay()),
-            is_local=lambda address: address in self._locals(),
+            may_talk_to=self._may_talk_to,
+            is_local=self._is_local,
         )
         previous = self._sessions.get(session.key)
         if previous is not None:
@@ -183,6 +214,12 @@ class IceDriver:
             self._usable = usable_locals(*known)
         return self._usable
 
+    def _may_talk_to(self, address: str) -> bool:
+        return sendable(address, self._locals(), self._overlay())
+
+    def _is_local(self, address: str) -> bool:
+        return address in self._locals()
+
     async def _give(self, session: Session, candidates: Sequence[Candidate]) -> None:
         refused = await session.give(candidates[:_EARLY_CANDIDATES], self._locals(), self._overlay())
         if refused:
@@ -196,16 +233,34 @@ class IceDriver:
         if session.path is None:
             self._close(session)
         else:
-            asyncio.get_running_loop().call_later(_GRACE, self._orphaned, session)
+            asyncio.get_running_loop().call_later(_GRACE, self._orphaned, session, _GRACE_TURNS)
 
-    def _orphaned(self, session: Session) -> None:
-        if not session.adopted:
+    def _orphaned(self, session: Session, turns: int) -> None:
+        """Nobody has taken it over in time; perhaps nobody had a turn to."""
+        if session.adopted:
+            return
+        if turns:
+            asyncio.get_running_loop().call_soon(self._orphaned, session, turns - 1)
+        else:
             self._close(session)
 
     def _close(self, session: Session) -> None:
-        session.close()
+        if not session.close():
+            return
+        if self._held and self._held.get(session.peer) is session:
+            del self._held[session.peer]
         if self._sessions.get(session.key) is session:
             del self._sessions[session.key]
+        if not self._closed:
+            asyncio.get_running_loop().call_soon(self._dissolve)
+        self._closed.append(session)
+
+    def _dissolve(self) -> None:
+        """Let go of the memory of closed sessions, a few in each turn of the loop."""
+        for _ in range(min(_DISSOLVED, len(self._closed))):
+            self._closed.popleft().dissolve()
+        if self._closed:
+            asyncio.get_running_loop().call_soon(self._dissolve)
 
 
 def _usable(credentials: IceCredentials) -> bool:

@@ -101,6 +101,11 @@ class Watched:
         self.sign_of_life(asyncio.get_running_loop().time())
 
 
+_Then = Callable[[Watched, int | None], None]
+_Question = tuple[Watched, _Then]
+"""A path, and what to do with the bytes that WireGuard received from its peer."""
+
+
 class Keeper:
     """The watch over all kept paths. Each has exactly one visit ahead of it, in a slot of the timetable or ready now.
 
@@ -185,49 +190,52 @@ class Keeper:
         for slot in sorted(slot for slot in self._slots if slot * _GRID <= now + _EARLY):
             self._ready.extend(self._slots.pop(slot))
         try:
-            doubtful = self._visit_some(now)
+            questions = self._visit_some(now)
         finally:
             self._set_timer()  # whatever a visit came to, the others have theirs
-        if doubtful:
-            task = asyncio.get_running_loop().create_task(self._examine(doubtful))
+        if questions:
+            task = asyncio.get_running_loop().create_task(self._examine(questions))
             self._examinations.add(task)
             task.add_done_callback(self._examinations.discard)
 
-    def _visit_some(self, now: float) -> list[Watched]:
-        """Visit the first of those that are ready; gives those of which WireGuard should be asked."""
+    def _visit_some(self, now: float) -> list[_Question]:
+        """Visit the first of those that are ready; gives what WireGuard should be asked."""
         visit = self._visit if self._can_ask() else self._wait
-        doubtful = []
+        questions = []
         for _ in range(_AT_ONCE):
             if not self._ready:
                 break
             watched = self._ready.popleft()
-            if watched in self._watched and visit(watched, now):
-                doubtful.append(watched)
-        return doubtful
+            then = visit(watched, now) if watched in self._watched else None
+            if then is not None:
+                questions.append((watched, then))
+        return questions
 
     # -- one path ----------------------------------------------------------------------------------------------
 
-    def _visit(self, watched: Watched, now: float) -> bool:
-        """Ask if it is time to. True: WireGuard should be asked too. Whatever follows, the next visit is planned."""
+    def _visit(self, watched: Watched, now: float) -> _Then | None:
+        """Ask if it is time to. Whatever follows, the next visit is planned.
+
+        Gives what to do with WireGuard's count if that should be asked for too.
+        """
         if self._is_over(watched, now):
             self._plan(watched, now + _DOUBT)
-            return True
+            return self._decide
         ask_after = self._ask_after(watched)
         if not watched.due and now - watched.last_sign < ask_after - _GRID:
             self._plan(watched, watched.last_sign + ask_after)
-            return False
+            return None
         self._plan(watched, now + _DOUBT)
         watched.ask()
-        return watched.unanswered == 2
+        return self._note if watched.unanswered >= 2 and watched.baseline is None else None
 
-    def _wait(self, watched: Watched, now: float) -> bool:
+    def _wait(self, watched: Watched, now: float) -> None:
         """There is no address to ask from: all that can come is the end of patience."""
         watched.trust()
         if self._is_silent(watched, now):
             self._lose(watched, now, "; this host has no address to ask it from")
         else:
             self._plan(watched, watched.last_sign + self._patience)
-        return False
 
     def _is_silent(self, watched: Watched, now: float) -> bool:
         return now - watched.last_sign >= self._patience - _EARLY
@@ -242,19 +250,24 @@ class Keeper:
 
     # -- WireGuard's word --------------------------------------------------------------------------------------
 
-    async def _examine(self, doubtful: Sequence[Watched]) -> None:
-        """In doubt: look what WireGuard received. At the end of patience: decide."""
-        counted = await self._count([watched.peer for watched in doubtful])
+    async def _examine(self, questions: Sequence[_Question]) -> None:
+        counted = await self._count([watched.peer for watched, _ in questions])
+        for (watched, then), received in zip(questions, counted, strict=True):
+            # Not if it is gone, or was heard of in the meantime.
+            if watched in self._watched and watched.unanswered:
+                then(watched, received)
+
+    def _note(self, watched: Watched, received: int | None) -> None:
+        """In doubt: what comes from here on is a sign of life."""
+        watched.baseline = received
+
+    def _decide(self, watched: Watched, received: int | None) -> None:
+        """At the end of patience."""
         now = asyncio.get_running_loop().time()
-        for watched, received in zip(doubtful, counted, strict=True):
-            if watched not in self._watched or not watched.unanswered:
-                continue  # gone, or heard of in the meantime
-            if not self._is_over(watched, now):
-                watched.baseline = received
-            elif received is not None and watched.baseline is not None and received > watched.baseline:
-                watched.sign_of_life(now)
-            else:
-                self._lose(watched, now)
+        if received is not None and watched.baseline is not None and received > watched.baseline:
+            watched.sign_of_life(now)
+        elif self._is_over(watched, now):
+            self._lose(watched, now)
 
     async def _count(self, peers: Sequence[PeerKey]) -> list[int | None]:
         """Bytes received from each; None where that cannot be known, or not soon enough."""

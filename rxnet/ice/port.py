@@ -50,10 +50,6 @@ class StunPort(ABC):
         """Whether the family of this address is served."""
         return (socket.AF_INET6 if ":" in local else socket.AF_INET) in self._sockets
 
-    def ttls(self) -> list[int]:
-        """TTL or hop limit of what each socket sends."""
-        return [_ttl_option(sock, None) for sock in self._sockets.values()]
-
     def send(self, data: bytes, local: str, target: Address) -> None:
         """Send one message from the address `local`. An error is a lost packet: ICE sends again."""
         if not self.can_send_from(local):
@@ -96,16 +92,10 @@ class StunPort(ABC):
 
 def set_ttl(sock: socket.socket) -> None:
     """Give what this socket sends the TTL (hop limit) of STUN."""
-    _ttl_option(sock, STUN_TTL)
-
-
-def _ttl_option(sock: socket.socket, value: int | None) -> int:
-    level, option = socket.IPPROTO_IP, socket.IP_TTL
     if sock.family == socket.AF_INET6:
-        level, option = socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS
-    if value is not None:
-        sock.setsockopt(level, option, value)
-    return sock.getsockopt(level, option)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, STUN_TTL)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, STUN_TTL)
 
 
 def open_port(port: int, wireguard_pid: int | None, method: str = "") -> StunPort:

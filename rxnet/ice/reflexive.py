@@ -120,19 +120,18 @@ class ReflexiveAddresses:
 
 
 class Search:
-    """What one agent waits for. Light, because the questions are shared: a flag and callbacks."""
+    """What one agent waits for. Light, because the questions are shared: callbacks that look whether to call."""
 
-    __slots__ = ("_told", "cancelled")
+    __slots__ = ("_told",)
 
     def __init__(self, told: OnMapped) -> None:
-        self._told = told
-        self.cancelled = False
+        self._told: OnMapped | None = told
 
     def follow(self, future: asyncio.Future[_T], then: Callable[[_T], None]) -> None:
         """Call `then` with the result of `future` when it has one, unless cancelled before."""
 
         def done(ended: asyncio.Future[_T]) -> None:
-            if not self.cancelled and not ended.cancelled() and ended.exception() is None:
+            if self._told is not None and not ended.cancelled() and ended.exception() is None:
                 then(ended.result())
 
         # Never removed: among a thousand callbacks that would take a thousand steps, for each of a thousand agents.
@@ -140,12 +139,12 @@ class Search:
 
     def tell(self, local: str, mapped: Address | None) -> None:
         """An answer has come, or none in time."""
-        if mapped is not None:
+        if mapped is not None and self._told is not None:
             self._told(local, mapped)
 
     def cancel(self) -> None:
-        """No more calls."""
-        self.cancelled = True
+        """No more calls; and whom they were for is not kept until the questions are answered."""
+        self._told = None
 
 
 def _settle(answer: asyncio.Future[Address | None], server: Address, end: Answer | None) -> None:

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from rxnet.events import CandidatesGathered, Event, NegotiationFailed, PathLost, PathSelected
-from rxnet.ice.agent import Agent
 from rxnet.ice.addresses import reflexive_candidate, remote_candidates
+from rxnet.ice.agent import Agent
 from rxnet.ice.keeper import Watched
 from rxnet.ice.packets import Address
 from rxnet.ice.reflexive import Search
@@ -43,12 +43,14 @@ class Mailbox:
         self._events.clear()
         return events
 
-    async def next(self) -> Event:
-        """The oldest event, waiting for one if need be."""
-        while not self._events:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        return self._events.popleft()
+    def take(self) -> Event | None:
+        """The oldest event; None when there is none."""
+        return self._events.popleft() if self._events else None
+
+    def arrival(self) -> asyncio.Future[None]:
+        """What to await when there was none. A future and no coroutine: a thousand of them are cancelled at once."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
 
 
 class Session:
@@ -57,22 +59,40 @@ class Session:
     States: negotiated (`mailbox` is read by `Negotiate`), kept (`adopt` was called), closed.
     """
 
+    __slots__ = (
+        "_agent",
+        "_given",
+        "_limit",
+        "_mapped",
+        "_released",
+        "_timer",
+        "adopted",
+        "closed",
+        "generation",
+        "key",
+        "mailbox",
+        "peer",
+        "search",
+        "watched",
+    )
+
     def __init__(self, peer: PeerKey, generation: int) -> None:
         self.peer = peer
         self.generation = generation
+        self.key: Key = (peer, generation)
+        """By which effects find it."""
         self.mailbox = Mailbox()
         self.adopted = False
+        self.closed = False
         self.watched: Watched | None = None
         self.search: Search | None = None
         self._agent: Agent | None = None
-        self._limit: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        """Of the hold, then of the negotiation."""
+        self._limit = 0.0
+        self._released = False
         self._given: set[Candidate] = set()
         self._mapped: set[Address] = set()
-
-    @property
-    def key(self) -> Key:
-        """By which effects find it."""
-        return (self.peer, self.generation)
 
     @property
     def agent(self) -> Agent:
@@ -94,7 +114,7 @@ class Session:
 
     def selected(self, path: Path) -> None:
         """The agent has a path."""
-        self._stop_limit()
+        self._stop_timer()
         self.mailbox.post(PathSelected(self.peer, self.generation, path))
 
     def alive(self) -> None:
@@ -104,15 +124,32 @@ class Session:
 
     # -- negotiation -------------------------------------------------------------------------------------------
 
-    def start(self, limit: float) -> None:
-        """Begin the checks; fail after `limit` seconds without a path."""
-        self.agent.start()
-        if self.path is None:
-            self._limit = asyncio.get_running_loop().call_later(limit, self._give_up, limit)
+    def hold(self, wait: float, limit: float) -> None:
+        """Begin the checks after `wait` seconds, or at `release`; fail `limit` seconds later without a path."""
+        self._limit = limit
+        if self._released:
+            self._begin()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(wait, self._begin)
 
-    def _give_up(self, limit: float) -> None:
+    def release(self) -> None:
+        """End the hold, or leave out one that is yet to begin. Sends nothing itself: the loop's next turn does."""
+        if self._released:
+            return
+        self._released = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._released = True
+        # Before the first check: whatever becomes of that, the negotiation has an end.
+        self._timer = asyncio.get_running_loop().call_later(self._limit, self._give_up)
+        self.agent.start()
+
+    def _give_up(self) -> None:
         tried = f"{len(self.agent.remote_candidates)} addresses of the peer tried"
-        reason = f"no path within {limit:g} s ({tried})"
+        reason = f"no path within {self._limit:g} s ({tried})"
         self.mailbox.post(NegotiationFailed(self.peer, self.generation, reason))
 
     def mapped(self, local: str, address: Address) -> None:
@@ -146,7 +183,7 @@ class Session:
         News of a path that `Negotiate` had no time to tell moves along.
         """
         self.adopted = True
-        self._stop_limit()
+        self._stop_timer()
         if self.search is not None:
             self.search.cancel()
         self.mailbox, unread = Mailbox(), self.mailbox
@@ -161,15 +198,26 @@ class Session:
 
     # -- the end -----------------------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Let go of everything, at once. Idempotent."""
-        self._stop_limit()
+    def close(self) -> bool:
+        """Stop everything, at once; `dissolve` follows when there is time. False: it was closed already."""
+        if self.closed:
+            return False
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self.search is not None:
             self.search.cancel()
         if self._agent is not None:
             self._agent.discard()
+        return True
 
-    def _stop_limit(self) -> None:
-        if self._limit is not None:
-            self._limit.cancel()
-            self._limit = None
+    def dissolve(self) -> None:
+        """After `close`: see `Agent.dissolve`."""
+        self._timer = self.search = self.watched = None
+        if self._agent is not None:
+            self._agent.dissolve()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,8 +1,9 @@
-"""What an aioice connection takes for its socket: one local address on the shared port."""
+"""What an aioice connection takes for its sockets, one for each local address on the shared port, and its queues."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any, Final
 
 import aioice
 from aioice import stun
@@ -17,6 +18,16 @@ from rxnet.ice.port import StunPort
 def _local_candidate(local: str, port: int, priority: int) -> aioice.Candidate:
     """What aioice wants to know of a local address: the same for all agents, and never changed."""
     return aioice.Candidate(candidate_foundation("host", "udp", local), 1, "udp", priority, local, port, "host")
+
+
+class _Unread:
+    """For the queues that `connect` and readers of data use: none do here, and they are most of an agent's memory."""
+
+    def put_nowait(self, item: object) -> None:
+        """Forget it."""
+
+
+UNREAD: Final[Any] = _Unread()
 
 
 class Side(StunProtocol):

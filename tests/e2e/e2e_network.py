@@ -233,6 +233,15 @@ class EmbeddedPlane:
         self.process.kill()
         self.start()
 
+    def register(self, count: int) -> None:
+        """Fill the map with peers that never come."""
+        script = str(Path(__file__).with_name("register_peers.py"))
+        inside = ["ip", "netns", "exec", self._network.core]
+        command = [*inside, sys.executable, script, SERVER_ADDRESS, "8080", str(count)]
+        environment = {**os.environ, "RXNET_SETUP_KEY": self.key}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+
     def admin(self, *argv: str) -> str:
         command = ["ip", "netns", "exec", self._network.core, *rxnet("server", *argv, "--directory", str(self._data))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

@@ -10,6 +10,7 @@ import base64
 import gc
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -47,6 +48,13 @@ def left_over() -> list[str]:
     children = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "comm="], capture_output=True, text=True)
     # The loop wakes itself by a pair of sockets.
     return sockets[2:] + odd + [name for name in children.stdout.split() if name != "ps"]
+
+
+def time_to_live(sock: socket.socket) -> int:
+    """TTL or hop limit of what a socket sends."""
+    if sock.family == socket.AF_INET6:
+        return sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
+    return sock.getsockopt(socket.IPPROTO_IP, socket.IP_TTL)
 
 
 def run(command: str) -> None:
@@ -129,6 +137,8 @@ class Host:
             async for _ in self.ice.give_candidates(GiveCandidates(peer, generation, candidates)):
                 pass
             self.say(done=name)
+        elif name == "signalled":
+            self.ice.candidates_signalled(peer)
         elif name == "keep":
             # As the engine does it: both in one step, the cancelled one cleans up first.
             task = self.tasks.pop(f"negotiate {peer}")
@@ -156,7 +166,7 @@ class Host:
                 sent=counters.stun_sent,
                 dropped=counters.dropped,
                 taken=counters.wireguard_taken,
-                ttls=port.ttls(),
+                ttls=[time_to_live(sock) for sock in port._sockets.values()],
             )
         elif name == "kill":
             assert self.device.device is not None and self.device.device.pid is not None

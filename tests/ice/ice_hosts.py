@@ -131,6 +131,7 @@ def negotiate(pair: list[HostProcess], generation: int = 1, **more: Any) -> list
         candidates = host.hear("event", "CandidatesGathered")["candidates"]
         other.order("candidates", peer=host.key, candidates=candidates, generation=generation)
         other.hear("done", "candidates")
+        host.order("signalled", peer=other.key)
     return [host.hear("event", "PathSelected") for host in pair]
 
 

@@ -38,11 +38,14 @@ class Side:
     def candidates(self) -> tuple[Candidate, ...]:
         return tuple(c for event in self.events if isinstance(event, CandidatesGathered) for c in event.candidates)
 
+    def take(self, event: Event) -> None:
+        self.events.append(event)
+        self._news.set()
+
     def run(self, effect: AsyncIterator[Event]) -> asyncio.Task[None]:
         async def iterate() -> None:
             async for event in effect:
-                self.events.append(event)
-                self._news.set()
+                self.take(event)
 
         return asyncio.get_running_loop().create_task(iterate())
 
@@ -97,8 +100,10 @@ def pair(wire: Wire) -> tuple[Side, Side]:
 
 
 async def exchange(one: Side, other: Side, generation: int = 1) -> None:
-    """Play signal: wait for both sides' host candidates and give them to each other."""
+    """Play signal: wait for both sides' host candidates, give them to each other, and say that they were sent."""
     for giver, taker in ((one, other), (other, one)):
         event = await giver.hear(CandidatesGathered)
         assert isinstance(event, CandidatesGathered)
         await taker.give(giver, event.candidates, generation)
+    one.driver.candidates_signalled(other.key)
+    other.driver.candidates_signalled(one.key)

@@ -99,9 +99,29 @@ class _JumpingSelector(selectors.DefaultSelector):
         return found
 
 
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose time is the selector's."""
+
+    def __init__(self) -> None:
+        self.selector = _JumpingSelector()
+        super().__init__(self.selector)
+
+    def time(self) -> float:
+        return self.selector.now
+
+
+def stall(turn: int, seconds: float) -> None:
+    """Let the loop stand still for so long, within the turn of that number from now."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    if turn:
+        loop.call_soon(stall, turn - 1, seconds)
+    else:
+        loop.selector.now += seconds
+
+
 def run(test: Callable[[], Awaitable[None]], limit: float = 600.0) -> None:
     """Run a coroutine on virtual time, `limit` virtual seconds at most. Errors in callbacks are errors of the test."""
-    selector = _JumpingSelector()
     troubles: list[str] = []
 
     async def body() -> None:
@@ -110,11 +130,6 @@ def run(test: Callable[[], Awaitable[None]], limit: float = 600.0) -> None:
         async with asyncio.timeout(limit):
             await test()
 
-    def factory() -> asyncio.AbstractEventLoop:
-        loop = asyncio.SelectorEventLoop(selector)
-        loop.time = lambda: selector.now  # type: ignore[method-assign]
-        return loop
-
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(body())
     assert not troubles, troubles

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
 from typing import NoReturn
 
 import aioice
 import pytest
 from aioice import stun
 from ice_sides import PORT, Side, exchange, pair, side
-from ice_wire import RTT, Wire, run
+from ice_wire import RTT, Wire, run, stall
 
 from rxnet.candidates import host_candidate
 from rxnet.credentials import IceCredentials
@@ -19,6 +21,7 @@ from rxnet.events import CandidatesGathered, NegotiationFailed, PathLost, PathSe
 from rxnet.ice.agent import PRIVATE_NAMES
 from rxnet.ice.packets import parse_stun
 from rxnet.model import Endpoint, PeerKey, ServerAddress, SessionId
+from rxnet.perform import Performer
 
 STUN_SERVER = ServerAddress("192.0.2.3", 3478)
 
@@ -75,24 +78,111 @@ def test_two_peers_find_one_path(addresses: tuple[str, str]) -> None:
     run(body)
 
 
-def test_candidates_are_told_before_the_first_check() -> None:
+async def told_but_not_signalled(wire: Wire) -> tuple[Side, Side]:
+    """Two peers: a's agent knows where b is, and a's candidates are on their way to signal."""
+    a, b = pair(wire)
+    await a.give(b, (host_candidate("10.0.0.2", PORT, ufrag="x"),))
+    a.negotiate(b, True)
+    told = await a.hear(CandidatesGathered)
+    assert isinstance(told, CandidatesGathered)
+    assert [candidate.address for candidate in told.candidates] == ["10.0.0.1"]
+    assert dict(told.candidates[0].extensions)["ufrag"] == a.credentials.ours(b.key).ufrag
+    return a, b
+
+
+def test_no_check_overtakes_our_candidates() -> None:
+    async def body() -> None:
+        wire = Wire()
+        a, b = await told_but_not_signalled(wire)
+        await asyncio.sleep(0.09)
+        assert wire.sent == []
+        a.driver.candidates_signalled(PeerKey("another"))
+        await asyncio.sleep(0.005)
+        assert wire.sent == []
+        a.driver.candidates_signalled(b.key)
+        # Called from the engine's drain, where nothing may be sent.
+        assert wire.sent == []
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [target for _, target, _ in wire.sent] == [("10.0.0.2", PORT)]
+        a.driver.candidates_signalled(b.key)
+        await asyncio.sleep(0.1)
+        assert len(wire.sent) == 1
+
+    run(body)
+
+
+def test_checks_wait_for_signal_no_longer_than_a_tenth_of_a_second() -> None:
+    async def body() -> None:
+        wire = Wire()
+        a, b = await told_but_not_signalled(wire)
+        await asyncio.sleep(0.099)
+        assert wire.sent == []
+        await asyncio.sleep(0.002)
+        assert [target for _, target, _ in wire.sent] == [("10.0.0.2", PORT)]
+        a.driver.candidates_signalled(b.key)
+        await asyncio.sleep(0.1)
+        assert len(wire.sent) == 1
+
+    run(body)
+
+
+def test_word_that_comes_before_the_wait_is_not_forgotten() -> None:
+    """The candidates may be signalled while whoever iterates still handles their event."""
+
     async def body() -> None:
         wire = Wire()
         a, b = pair(wire)
         await a.give(b, (host_candidate("10.0.0.2", PORT, ufrag="x"),))
         a.credentials.remember(b.key, SessionId("r"), b.credentials.ours(a.key))
         events = a.driver.negotiate(Negotiate(b.key, 1, SessionId("s"), SessionId("r"), True))
-        first = await anext(events)
-        assert isinstance(first, CandidatesGathered)
-        assert [candidate.address for candidate in first.candidates] == ["10.0.0.1"]
-        assert dict(first.candidates[0].extensions)["ufrag"] == a.credentials.ours(b.key).ufrag
+        assert isinstance(await anext(events), CandidatesGathered)
+        a.driver.candidates_signalled(b.key)
         await asyncio.sleep(3)
         assert wire.sent == []
         # Asking for the next event says that the first was handed over.
         following = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(RTT)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         assert [target for _, target, _ in wire.sent] == [("10.0.0.2", PORT)]
         following.cancel()
+
+    run(body)
+
+
+def test_a_check_that_comes_during_the_wait_is_answered_at_once_and_returned_afterwards() -> None:
+    async def body() -> None:
+        wire = Wire()
+        a, b = pair(wire)
+        # Its candidates never come: a knows b by b's check alone.
+        a.negotiate(b, False), b.negotiate(a, True)
+        told = await a.hear(CandidatesGathered)
+        assert isinstance(told, CandidatesGathered)
+        await b.give(a, told.candidates)
+        b.driver.candidates_signalled(a.key)
+        await asyncio.sleep(RTT)
+        assert {message.message_class for message in wire.messages("10.0.0.1")} == {stun.Class.RESPONSE}
+        a.driver.candidates_signalled(b.key)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert wire.messages("10.0.0.1")[-1].message_class is stun.Class.REQUEST
+        assert await a.hear(PathSelected) and await b.hear(PathSelected)
+
+    run(body)
+
+
+def test_what_is_cancelled_during_the_wait_sends_nothing() -> None:
+    async def body() -> None:
+        for signalled in (True, False):
+            wire = Wire()
+            a, b = await told_but_not_signalled(wire)
+            if signalled:
+                a.driver.candidates_signalled(b.key)
+            a.driver.close()
+            a.driver.candidates_signalled(b.key)
+            await asyncio.sleep(60)
+            assert wire.sent == []
+            assert (len(a.driver), a.port.demux.transactions) == (0, {})
 
     run(body)
 
@@ -130,9 +220,12 @@ def test_holes_are_punched_however_late_one_side_is() -> None:
             told = await a.hear(CandidatesGathered)
             assert isinstance(told, CandidatesGathered)
             await a.give(b, (host_candidate("10.0.0.2", PORT, ufrag="x"),))
+            a.driver.candidates_signalled(b.key)
             await asyncio.sleep(late)
             second = b.negotiate(a, False)
             begun = now()
+            await b.hear(CandidatesGathered)
+            b.driver.candidates_signalled(a.key)
             await b.give(a, told.candidates)
             await a.hear(PathSelected), await b.hear(PathSelected)
             # When both begin at the same instant, both first checks are lost: then it takes the second.
@@ -176,6 +269,7 @@ def test_negotiation_fails_at_its_limit_and_leaves_nothing() -> None:
         a, b = pair(wire)
         a.negotiate(b, True)
         await a.hear(CandidatesGathered)
+        a.driver.candidates_signalled(b.key)
         begun = now()
         await a.give(b, (host_candidate("10.0.0.99", PORT, ufrag="x"),))
         failed = await a.hear(NegotiationFailed)
@@ -356,6 +450,32 @@ def test_the_path_is_taken_over_in_whatever_order() -> None:
     run(body)
 
 
+def test_a_stall_of_the_loop_does_not_cost_the_path() -> None:
+    """The performer's way: the keeper's task waits for the negotiation's, and the loop stalls in between."""
+
+    async def body() -> None:
+        for stalled_turn in range(12):
+            a, b = pair(Wire())
+            performer = Performer({Negotiate: a.driver.negotiate, KeepPath: a.driver.keep_path})
+            a.credentials.remember(b.key, SessionId("r"), b.credentials.ours(a.key))
+            negotiation = performer(Negotiate(b.key, 1, SessionId("s"), SessionId("r"), True)).subscribe(a.take)
+            other = b.negotiate(a, False)
+            await exchange(a, b)
+            await a.hear(PathSelected), await b.hear(PathSelected)
+            b.kept = b.keep(a)
+            keeping = performer(KeepPath(b.key, 1)).subscribe(a.take)
+            negotiation.dispose()
+            stall(stalled_turn, 1.0)
+            await asyncio.sleep(3)
+            assert (len(a.driver), a.events) == (1, []), stalled_turn
+            keeping.dispose()
+            await performer.idle()
+            assert len(a.driver) == 0
+            other.cancel(), b.kept.cancel()
+
+    run(body)
+
+
 def test_an_agent_that_nobody_takes_over_goes() -> None:
     async def body() -> None:
         wire = Wire()
@@ -397,6 +517,45 @@ def test_a_thousand_pending_agents_go_at_once() -> None:
         assert a.port.demux.transactions == {}
 
     run(body)
+
+
+def test_the_memory_of_closed_agents_goes_without_the_collector() -> None:
+    async def body() -> None:
+        a, b = pair(Wire())
+        askers = a.port.wire.stun_server(("192.0.2.3", 3478), ("203.0.113.9", 4000))
+        tasks = []
+        for number in range(200):
+            peer = PeerKey(f"peer {number}")
+            a.credentials.remember(peer, SessionId("r"), IceCredentials("ufrag", "p" * 22))
+            effect = Negotiate(peer, 1, SessionId("s"), SessionId("r"), True, (STUN_SERVER,))
+            tasks.append(a.run(a.driver.negotiate(effect)))
+            candidates = (host_candidate("10.0.0.2", PORT, ufrag="x"),)
+            a.run(a.driver.give_candidates(GiveCandidates(peer, 1, candidates)))
+        tasks.append(a.negotiate(b, True))
+        other = b.negotiate(a, False)
+        await asyncio.sleep(0)
+        await exchange(a, b)
+        await a.hear(PathSelected)
+        tasks.append(a.keep(b))
+        await asyncio.sleep(1)
+        sessions = [weakref.ref(session.agent) for session in a.driver._sessions.values()]
+        assert (len(sessions), len(askers)) == (201, 1)
+        a.events.clear()
+        for task in tasks:
+            task.cancel()
+        other.cancel()
+        tasks.clear()
+        del task
+        await asyncio.sleep(0.3)
+        assert len(a.driver) == 0
+        assert [ref() for ref in sessions if ref() is not None] == []
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(body)
+    finally:
+        gc.enable()
 
 
 def test_an_old_and_a_new_agent_of_one_peer_live_side_by_side() -> None:
@@ -466,6 +625,38 @@ def test_a_cut_path_is_lost_soon_and_one_lost_check_is_not_the_end() -> None:
         await asyncio.sleep(60)
         assert len(wire.sent) == sent
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(body)
+
+
+def test_a_host_without_addresses_asks_nobody_and_asks_at_once_when_it_has_one_again() -> None:
+    async def body() -> None:
+        wire = Wire()
+        a, b = await connected(wire)
+        await asyncio.sleep(2.5)
+        wire.passes = lambda source, target: False
+        a.locals.clear()
+        a.driver.network_changed()
+        wire.sent.clear()
+        await asyncio.sleep(4)
+        assert wire.messages("10.0.0.1") == a.events == []
+        wire.passes = lambda source, target: True
+        a.locals.append("10.0.0.1")
+        a.driver.network_changed()
+        await asyncio.sleep(RTT / 2)
+        assert len(wire.messages("10.0.0.1")) == 1
+        await asyncio.sleep(60)
+        assert a.events == b.events == []
+        wire.passes = lambda source, target: False
+        a.locals.clear()
+        a.driver.network_changed()
+        begun = now()
+        wire.sent.clear()
+        lost = await a.hear(PathLost)
+        assert isinstance(lost, PathLost)
+        assert "no address" in lost.reason
+        assert now() - begun <= 6.5
+        assert wire.messages("10.0.0.1") == []
 
     run(body)
 

@@ -243,7 +243,8 @@ def test_the_lock_dies_with_its_process_although_a_child_lives_on(tmp_path: Path
 
 _RECORD = (
     "journal = open_journal(Path(sys.argv[1]))\n"
-    "import rxnet.namespaces as namespaces\n"
+    "from rxnet import namespaces\n"
+    "from rxnet.system import processes\n"
     "id = journal.record(kind='userspace-wireguard', name='rxytest9', program='/nowhere/wireguard-go',\n"
     "                    namespace=namespaces.network_namespace())\n"
 )
