@@ -2,17 +2,18 @@
 
 Subscribing starts the task, disposing cancels it. A task on a resource starts its work only when the one before it on
 the same resource has cleaned up, so a signal stream or an agent never overlaps with its successor.
+
+A closing gate disposes a thousand of these at once, so a subscription is one object and a task, with none of Rx's
+wrappers around it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing
 from typing import Any, Final, cast
 
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable
 
 from rxnet.engine.effects import Effect, failure
 from rxnet.events import Event
@@ -38,20 +39,7 @@ class Performer:
 
     def __call__(self, effect: Effect) -> Observable[Event]:
         """Make the cold observable of an effect. It completes when the work ends and never errors."""
-
-        def subscribe(
-            observer: abc.ObserverBase[Event], _scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            resource = effect.resource
-            work = _Work(self._last.get(resource) if resource is not None else None)
-            if resource is not None:
-                self._last[resource] = work
-            task = asyncio.get_running_loop().create_task(self._run(effect, observer, work))
-            self._tasks.add(task)
-            task.add_done_callback(lambda done: self._ended(done, work, resource))
-            return Disposable(lambda: work.cancel(task))
-
-        return Observable(subscribe)
+        return _Performed(self, effect)
 
     @property
     def running(self) -> int:
@@ -68,46 +56,118 @@ class Performer:
             await asyncio.wait(self._tasks, timeout=left)
         return True
 
-    async def _run(self, effect: Effect, observer: abc.ObserverBase[Event], work: _Work) -> None:
-        if work.previous is not None and not await work.turn():
-            logger.warning("{} starts although the work before it has not cleaned up", type(effect).__name__)
-        work.previous = None
+    def start(self, effect: Effect, put: Callable[[Event], object], completed: Callable[[], object]) -> _Work:
+        """Start the work of an effect."""
+        resource = effect.resource
+        previous = None
+        if resource is not None:
+            previous = self._last.get(resource)
+        work = _Work(self, effect, resource, previous)
+        if resource is not None:
+            self._last[resource] = work
+        work.task = asyncio.get_running_loop().create_task(self._run(work, put, completed))
+        self._tasks.add(work.task)
+        return work
+
+    async def _run(self, work: _Work, put: Callable[[Event], object], completed: Callable[[], object]) -> None:
+        work.begun = True
+        effect = work.effect
         try:
-            events = self._drivers[type(effect)](effect)
-            async with aclosing(cast("AsyncGenerator[Event, None]", events)):
-                async for event in events:
-                    observer.on_next(event)
+            if work.previous is not None and not await work.turn():
+                logger.warning("{} starts although the work before it has not cleaned up", type(effect).__name__)
+            work.previous = None
+            await self._report(work, self._drivers[type(effect)](effect), put)
         except Exception as error:
-            logger.opt(exception=error).debug("{} failed unexpectedly", type(effect).__name__)
-            observer.on_next(failure(effect, error))
-        observer.on_completed()
+            if work.disposed:
+                logger.error("a cancelled {} failed while cleaning up: {!r}", type(effect).__name__, error)
+            else:
+                logger.opt(exception=error).debug("{} failed unexpectedly", type(effect).__name__)
+                put(failure(effect, error))
+        finally:
+            self.ended(work)
+        if not work.disposed:
+            completed()
 
-    def _ended(self, task: asyncio.Task[None], work: _Work, resource: tuple[str, ...] | None) -> None:
-        self._tasks.discard(task)
-        work.ended(lambda: self._forget(work, resource))
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a cancelled effect failed while cleaning up: {!r}", error)
+    async def _report(self, work: _Work, events: AsyncIterator[Event], put: Callable[[Event], object]) -> None:
+        # No `aclosing`: a generator that was cancelled within has ended, like one that raised or returned.
+        async for event in events:
+            if work.disposed:
+                continue
+            try:
+                put(event)
+            except BaseException:
+                await cast("AsyncGenerator[Event, None]", events).aclose()
+                raise
 
-    def _forget(self, work: _Work, resource: tuple[str, ...] | None) -> None:
-        if resource is not None and self._last.get(resource) is work:
-            del self._last[resource]
+    def ended(self, work: _Work) -> None:
+        """The task of this work has ended, or will never begin."""
+        if work.task is not None:
+            self._tasks.discard(work.task)
+        work.let_pass()
+
+    def forget(self, work: _Work) -> None:
+        """Nobody needs to wait for this work any more."""
+        if work.resource is not None and self._last.get(work.resource) is work:
+            del self._last[work.resource]
 
 
-class _Work:
-    """One link in the chain of those who want the same resource.
+class _Performed(Observable[Event]):
+    """The cold observable of an effect."""
+
+    def __init__(self, performer: Performer, effect: Effect) -> None:
+        super().__init__()
+        self._performer = performer
+        self._effect = effect
+
+    def subscribe(
+        self,
+        on_next: abc.ObserverBase[Event] | Callable[[Event], object] | None = None,
+        on_error: Callable[[Exception], object] | None = None,
+        on_completed: Callable[[], object] | None = None,
+        *,
+        scheduler: abc.SchedulerBase | None = None,
+    ) -> abc.DisposableBase:
+        """Start the work; see `Observable.subscribe`. Disposing cancels it."""
+        if isinstance(on_next, abc.ObserverBase):
+            return self._performer.start(self._effect, on_next.on_next, on_next.on_completed)
+        return self._performer.start(self._effect, on_next or _ignore, on_completed or _ignore)
+
+
+class _Work(abc.DisposableBase):
+    """One effect on its way, a subscription to it, and a link in the chain of those who want the same resource.
 
     It is over when its task has ended, and not before the link before it is over: one that was cancelled while it
     waited for its turn must not let the next one pass.
     """
 
-    __slots__ = ("_followers", "cancelled", "over", "previous")
+    __slots__ = ("_followers", "_performer", "begun", "disposed", "effect", "over", "previous", "resource", "task")
 
-    def __init__(self, previous: _Work | None) -> None:
+    def __init__(
+        self, performer: Performer, effect: Effect, resource: tuple[str, ...] | None, previous: _Work | None
+    ) -> None:
+        self._performer = performer
+        self._followers: list[Callable[[], object]] = []
+        self.effect = effect
+        self.resource = resource
         self.previous = previous
         """Whom it waits for; None once it has its turn."""
-        self.cancelled = False
+        self.task: asyncio.Task[None] | None = None
+        self.begun = False
+        self.disposed = False
         self.over = False
-        self._followers: list[Callable[[], object]] = []
+
+    def dispose(self) -> None:
+        """Cancel the work. Nothing is reported from now on; the clean-up goes on by itself."""
+        task = self.task
+        if self.disposed or task is None or task.done():
+            return
+        self.disposed = True
+        if not self.begun:
+            # A task that is cancelled before its first step never runs at all, not even its `finally`.
+            task.add_done_callback(lambda _task: self._performer.ended(self))
+        if task is not asyncio.current_task():
+            task.cancel()
+        self._wake()
 
     async def turn(self) -> bool:
         """Wait until the one before is over; False if it was cancelled and does not end in time."""
@@ -117,32 +177,28 @@ class _Work:
             woken: asyncio.Future[None] = loop.create_future()
             previous._followers.append(lambda woken=woken: woken.done() or woken.set_result(None))  # type: ignore[misc]
             # What works has limits of its own; only what was told to end is given one here.
-            limit = CLEAN_UP_LIMIT if previous.cancelled else None
+            limit = CLEAN_UP_LIMIT if previous.disposed else None
             await asyncio.wait((woken,), timeout=limit)
             if limit is not None and not woken.done():
                 return False
         return True
 
-    def cancel(self, task: asyncio.Task[None]) -> None:
-        # Completing disposes from inside the task itself: that is no reason to cancel it.
-        if task.done() or task is asyncio.current_task():
-            return
-        self.cancelled = True
-        task.cancel()
-        self._wake()
-
-    def ended(self, forget: Callable[[], object]) -> None:
+    def let_pass(self) -> None:
         """The task has ended: let the next one pass as soon as the one before is over."""
         if self.previous is not None and not self.previous.over:
-            self.previous._followers.append(lambda: self.ended(forget))
-            if not self.previous.over:
-                return
+            self.previous._followers.append(self.let_pass)
+            return
         self.previous = None
         self.over = True
-        forget()
-        self._wake()
+        self._performer.forget(self)
+        if self._followers:
+            self._wake()
 
     def _wake(self) -> None:
         followers, self._followers = self._followers, []
         for wake in followers:
             wake()
+
+
+def _ignore(_event: object = None) -> None:
+    """What a subscription without this part does."""

@@ -57,6 +57,15 @@ _PAIRS = 100
 _REMOTE_CANDIDATES = 32
 _LOCALS = 16
 
+_FAMILY = 4
+"""The IP version of the paths that we choose where both would do.
+
+One for all peers, because a userspace WireGuard of 2025 confuses the destinations of a process that sends to both: its
+pooled address buffer is filled before it is cut to the family's length, so an IPv6 packet behind an IPv4 one goes to
+an address of which only the first four bytes are right. Handshakes then take 5 or 10 s, at random.
+"""
+_FAMILY_WAIT = 0.3
+"""Seconds that it is waited for: long enough for a check that came before the peer's agent did to be sent again."""
 _OPEN = (CandidatePair.State.WAITING, CandidatePair.State.FROZEN)
 
 
@@ -112,6 +121,8 @@ class Agent(aioice.Connection):
         self._is_local = is_local
         self._sides: dict[str, Side] = {}
         self._pacer: asyncio.TimerHandle | None = None
+        self._runner_up: asyncio.TimerHandle | None = None
+        """Nominates the pair that answered first, unless one of `_FAMILY` comes before."""
         self._path: tuple[CandidatePair, Path] | None = None
         for local in locals:
             self._side(local)
@@ -193,6 +204,9 @@ class Agent(aioice.Connection):
         if self._pacer is not None:
             self._pacer.cancel()
             self._pacer = None
+        if self._runner_up is not None:
+            self._runner_up.cancel()
+            self._runner_up = None
         for pair in self._check_list:
             if pair.task is not None:
                 pair.task.cancel()
@@ -331,15 +345,32 @@ class Agent(aioice.Connection):
         self.check_complete(pair)
 
     def _check_succeeded(self, pair: CandidatePair, nominate: bool) -> None:
-        """Regular nomination (RFC 8445 section 8.1.1): the first pair that answers is asked once more, to stay."""
+        """Regular nomination (RFC 8445 section 8.1.1): the first pair that answers is asked once more, to stay.
+
+        A pair of the other family gives one of `_FAMILY` a moment to come, see there.
+        """
         if nominate or pair.remote_nominated:
             pair.nominated = True
         elif self.ice_controlling and pair.component not in self._nominating:
-            self._nominating.add(pair.component)
-            self._check(pair, nominate=True)
+            if not self._another_family_may_come(pair):
+                self._nominate(pair)
+            elif self._runner_up is None:
+                self._runner_up = asyncio.get_running_loop().call_later(_FAMILY_WAIT, self._nominate, pair)
             return
         self.check_state(pair, CandidatePair.State.SUCCEEDED)
         self.check_complete(pair)
+
+    def _nominate(self, pair: CandidatePair) -> None:
+        if self._runner_up is not None:
+            self._runner_up.cancel()
+            self._runner_up = None
+        if self.ice_controlling and not self._closing and pair.component not in self._nominating:
+            self._nominating.add(pair.component)
+            self._check(pair, nominate=True)
+
+    def _another_family_may_come(self, pair: CandidatePair) -> bool:
+        """Whether this pair is not of `_FAMILY`, and one that is may still come: its candidate, or its answer."""
+        return _family(pair.remote_addr[0]) != _FAMILY and any(_family(local) == _FAMILY for local in self._sides)
 
     def check_incoming(self, message: stun.Message, addr: Address, protocol: StunProtocol) -> None:
         """aioice's handling of an authentic check, and what it leaves out: send ours again that is under way."""
@@ -383,3 +414,7 @@ class Agent(aioice.Connection):
             remote_type=pair.remote_candidate.type,
             round_trip=side.round_trips.get(pair.remote_addr, 0.0),
         )
+
+
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4

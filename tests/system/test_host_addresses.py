@@ -22,6 +22,7 @@ import asyncio, json, sys
 from ipaddress import ip_interface
 from pathlib import Path
 from rxnet.engine.effects import AssignAddresses
+from rxnet.events import AddressesAssigned
 from rxnet.model import LocalPeer
 from rxnet.system.addresses import HostAddresses
 from rxnet.system.undo import open_journal
@@ -33,8 +34,10 @@ async def main():
     for step in steps:
         v4, v6, mtu = step.split(",")
         local = LocalPeer(ip_interface(v4), ip_interface(v6) if v6 else None, "", int(mtu))
-        told = [f"{e.what}: {e.reason}" async for e in driver.assign_addresses(AssignAddresses(1, local))]
-        print(json.dumps([type(e).__name__ for e in ()] + told))
+        *refusals, end = [e async for e in driver.assign_addresses(AssignAddresses(1, local, 2))]
+        told = [f"{e.what}: {e.reason}" for e in refusals]
+        assert end == AddressesAssigned(1, 2, "; ".join(told))
+        print(json.dumps(told))
 
 asyncio.run(asyncio.wait_for(main(), 15))
 """

@@ -127,11 +127,11 @@ def test_refusals_become_events_and_are_bounded() -> None:
         assert told[0] == DeviceRefused("peer k0", "no")
         assert told[-1] == DeviceRefused("10 more peers", "no")
         assert len(told) == 21
-        # Late news for another device is left alone, and a device that does not answer is one refusal.
+        # Late news for another device is left alone, and a device that does not answer has failed.
         assert [event async for event in driver.set_peers(SetPeers(2, ()))] == []
         devices[0].trouble = DeviceError("gone")
         told = [event async for event in driver.set_peers(SetPeers(1, (), (PeerKey("a"),)))]
-        assert told == [DeviceRefused("configuration of 1 peers", "gone")]
+        assert told == [DeviceFailed(1, "gone", retry=True)]
         await stop(events)
         assert [event async for event in driver.set_peers(SetPeers(1, ()))] == []
 
