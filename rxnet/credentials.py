@@ -41,7 +41,6 @@ def _letters(count: int) -> str:
     return text[:count]
 
 
-
 _Sessions = OrderedDict[SessionId | None, IceCredentials]
 
 
