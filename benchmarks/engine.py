@@ -23,6 +23,7 @@ import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from ipaddress import ip_address
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,6 +35,7 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 from traffic import LOCAL, PATH, Traffic, keys, remote
 
 from rxnet.cli.collector import calm_collector
+from rxnet.engine.direct import Direct
 from rxnet.engine.effects import AssignAddresses, Effect, GiveCandidates, SendMessages, SetPeers
 from rxnet.engine.engine import Engine
 from rxnet.engine.feed import Feed
@@ -108,7 +110,7 @@ class Bench:
     # -- the world
 
     def perform(self, effect: Effect) -> reactivex.Observable[Event]:
-        def subscribe(observer: Any, _scheduler: object = None) -> Disposable:
+        def start(put: Callable[[Event], object], completed: Callable[[], object]) -> Disposable:
             self.effects += 1
             if not isinstance(effect, SendMessages | SetPeers | GiveCandidates | AssignAddresses):
                 return Disposable()  # goes on until it is disposed of
@@ -118,10 +120,10 @@ class Bench:
             def answer() -> None:
                 settle()
                 if isinstance(effect, SendMessages):
-                    observer.on_next(MessagesSent(effect.peer, tuple(message.id for message in effect.messages)))
+                    put(MessagesSent(effect.peer, tuple(message.id for message in effect.messages)))
                 elif isinstance(effect, AssignAddresses):
-                    observer.on_next(AddressesAssigned(effect.generation, effect.attempt))
-                observer.on_completed()
+                    put(AddressesAssigned(effect.generation, effect.attempt))
+                completed()
 
             def settle() -> None:
                 nonlocal answered
@@ -133,7 +135,7 @@ class Bench:
             handle = self.loop.call_soon(answer)
             return Disposable(settle)
 
-        return reactivex.Observable(subscribe)
+        return Direct(start)  # as in production, see rxnet/perform.py
 
     async def start(self) -> None:
         """Up to the state of a client that has been connected for a while."""

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 from reactivex import Observable, abc
 
+from rxnet.engine.direct import Direct
 from rxnet.engine.effects import Effect, failure
 from rxnet.events import Event
 from rxnet.log import logger
@@ -39,7 +40,7 @@ class Performer:
 
     def __call__(self, effect: Effect) -> Observable[Event]:
         """Make the cold observable of an effect. It completes when the work ends and never errors."""
-        return _Performed(self, effect)
+        return Direct(lambda put, completed: self.start(effect, put, completed))
 
     @property
     def running(self) -> int:
@@ -111,28 +112,6 @@ class Performer:
             del self._last[work.resource]
 
 
-class _Performed(Observable[Event]):
-    """The cold observable of an effect."""
-
-    def __init__(self, performer: Performer, effect: Effect) -> None:
-        super().__init__()
-        self._performer = performer
-        self._effect = effect
-
-    def subscribe(
-        self,
-        on_next: abc.ObserverBase[Event] | Callable[[Event], object] | None = None,
-        on_error: Callable[[Exception], object] | None = None,
-        on_completed: Callable[[], object] | None = None,
-        *,
-        scheduler: abc.SchedulerBase | None = None,
-    ) -> abc.DisposableBase:
-        """Start the work; see `Observable.subscribe`. Disposing cancels it."""
-        if isinstance(on_next, abc.ObserverBase):
-            return self._performer.start(self._effect, on_next.on_next, on_next.on_completed)
-        return self._performer.start(self._effect, on_next or _ignore, on_completed or _ignore)
-
-
 class _Work(abc.DisposableBase):
     """One effect on its way, a subscription to it, and a link in the chain of those who want the same resource.
 
@@ -198,7 +177,3 @@ class _Work(abc.DisposableBase):
         followers, self._followers = self._followers, []
         for wake in followers:
             wake()
-
-
-def _ignore(_event: object = None) -> None:
-    """What a subscription without this part does."""

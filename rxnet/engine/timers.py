@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from reactivex import Observable, abc
 
+from rxnet.engine.direct import Direct
 from rxnet.engine.effects import WaitUntil
 from rxnet.engine.inbox import Clock
 from rxnet.events import DeadlineReached, Event
@@ -15,11 +18,11 @@ def wait_until(effect: WaitUntil, *, scheduler: abc.SchedulerBase, clock: Clock)
     The wait is relative to `clock`: a scheduler's own `now` and absolute times are wall clock on asyncio.
     """
 
-    def subscribe(observer: abc.ObserverBase[Event], _scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-        def due(_s: abc.SchedulerBase, _state: object = None) -> None:
-            observer.on_next(DeadlineReached(effect.name, effect.at, effect.peer))
-            observer.on_completed()
+    def start(put: Callable[[Event], object], completed: Callable[[], object]) -> abc.DisposableBase:
+        def due(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            put(DeadlineReached(effect.name, effect.at, effect.peer))
+            completed()
 
         return scheduler.schedule_relative(max(0.0, effect.at - clock()), due)
 
-    return Observable(subscribe)
+    return Direct(start)
