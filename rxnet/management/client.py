@@ -47,7 +47,7 @@ class ManagementDriver:
 
     `meta` tells what this host is; it is called in a thread, at every login and sync. `setup_key` is asked only when
     management does not know us; the key never leaves the sealed request. `root_certificates` (PEM) replace the
-    system's. `proxy` (`http://...`) wins over the variables HTTPS_PROXY and NO_PROXY.
+    system's. `proxy` (`http://...`) wins over HTTPS_PROXY; gRPC itself still leaves out hosts that `no_proxy` lists.
     """
 
     def __init__(

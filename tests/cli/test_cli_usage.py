@@ -16,7 +16,7 @@ LAB_UP = (
 
 
 def test_the_lab_command_lines() -> None:
-    """/work/shared/lab starts us with exactly these."""
+    """A lab beside this project starts us with exactly these."""
     up = parse(LAB_UP.split())
     assert up is not None and up.verb == "up"
     assert up.flag("--foreground") and up.flag("--disable-dns") and not up.flag("--json")
