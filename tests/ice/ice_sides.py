@@ -33,6 +33,7 @@ class Side:
     asked_bytes: int = 0
     kept: asyncio.Task[None] = field(init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -47,7 +48,9 @@ class Side:
             async for event in effect:
                 self.take(event)
 
-        return asyncio.get_running_loop().create_task(iterate())
+        task = asyncio.get_running_loop().create_task(iterate())
+        self._tasks.append(task)  # the loop holds a waiting task only weakly: the collector could take it
+        return task
 
     def negotiate(
         self, other: Side, controlling: bool, generation: int = 1, stuns: tuple[ServerAddress, ...] = ()
