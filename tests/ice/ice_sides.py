@@ -33,7 +33,7 @@ class Side:
     asked_bytes: int = 0
     kept: asyncio.Task[None] = field(init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -49,7 +49,8 @@ class Side:
                 self.take(event)
 
         task = asyncio.get_running_loop().create_task(iterate())
-        self._tasks.append(task)  # the loop holds a waiting task only weakly: the collector could take it
+        task.add_done_callback(self._tasks.discard)
+        self._tasks.add(task)  # the loop holds a waiting task only weakly: the collector could take it
         return task
 
     def negotiate(
